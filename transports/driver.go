@@ -1,0 +1,76 @@
+package transports
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// A Role is the side of the bus that a process is on.
+type Role string
+
+// The roles.
+const (
+	Master Role = "master" // the hub daemon: publishes announcements, subscribes to reports
+	Mirror Role = "mirror" // the agent: subscribes to announcements, publishes reports
+)
+
+// Env is what a process lends to its transports. A transport uses what it needs and keeps nothing else.
+type Env struct {
+	// Self is this process's stable name on the bus.
+	Self string
+
+	Log *slog.Logger
+
+	// Signer is the process's own SSH key, for transports that authenticate with one.
+	Signer ssh.Signer
+
+	// PeerName tells whose key this is, or an error that says why it is not welcome (unknown, revoked, expired).
+	PeerName func(key ssh.PublicKey) (string, error)
+
+	// Allowed says whether the named peer may do this: subscribe to the topic, or else publish on it. nil means yes.
+	Allowed func(peer string, t Topic, subscribe bool) error
+
+	// Backlog yields what a subscriber at position have has missed on a topic, oldest first, then ends. Transports with Resumes use it on
+	// the publishing side. nil means there is none.
+	Backlog func(ctx context.Context, t Topic, have string) iter.Seq2[Message, error]
+}
+
+// A Driver describes one transport to the registry.
+type Driver struct {
+	Name string // the name of its section in the configuration, and of the transport in status and logs
+
+	// Capabilities of the transport on this side of the bus.
+	Capabilities func(Role) Capabilities
+
+	// Config returns a pointer to a new typed configuration holding the defaults, or nil if the transport has no such side.
+	Config func(Role) any
+
+	// Open makes a transport from what Config returned, filled by the operator. It checks the configuration and touches no network.
+	Open func(role Role, config any, env Env) (Transport, error)
+}
+
+// A Registry is an explicit list of drivers.
+type Registry []Driver
+
+// Lookup finds a driver by name.
+func (r Registry) Lookup(name string) (Driver, error) {
+	i := slices.IndexFunc(r, func(d Driver) bool { return d.Name == name })
+	if i < 0 {
+		return Driver{}, fmt.Errorf("unknown transport %q, known are %v", name, r.Names())
+	}
+	return r[i], nil
+}
+
+// Names lists the drivers' names in order.
+func (r Registry) Names() []string {
+	names := make([]string, len(r))
+	for i, d := range r {
+		names[i] = d.Name
+	}
+	return names
+}
