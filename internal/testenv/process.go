@@ -1,0 +1,119 @@
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A server is one process group that a test started: a daemon and what it forked.
+type server struct {
+	t       testing.TB
+	argv    []string
+	logFile string
+	ready   func() error
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// start runs the server and waits until it is ready.
+func (s *server) start() error {
+	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the child has its own
+	cmd := exec.Command(s.argv[0], s.argv[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() {
+		cmd.Wait() //nolint:errcheck // how it ended does not matter, that it ended does
+		close(exited)
+	}()
+	s.cmd, s.exited = cmd, exited
+	err = poll(10*time.Second, func() error {
+		select {
+		case <-exited:
+			return nil
+		default:
+			return s.ready()
+		}
+	})
+	if err == nil && s.Running() {
+		return nil
+	}
+	s.Kill()
+	return errors.Join(err, fmt.Errorf("%s did not start: %s", s.argv[0], s.Log()))
+}
+
+// Start runs the server again after Stop or Kill, on the same port.
+func (s *server) Start() {
+	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Running tells whether the server's main process is alive.
+func (s *server) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// PID is the process id of the server's main process.
+func (s *server) PID() int { return s.cmd.Process.Pid }
+
+// Stop asks the server to end and waits until it has.
+func (s *server) Stop() { s.end(syscall.SIGTERM) }
+
+// Kill ends the server and everything it forked with SIGKILL and waits until the server has ended.
+func (s *server) Kill() { s.end(syscall.SIGKILL) }
+
+func (s *server) end(sig syscall.Signal) {
+	syscall.Kill(-s.PID(), syscall.SIGCONT) //nolint:errcheck // it may be gone already
+	syscall.Kill(-s.PID(), sig)             //nolint:errcheck // it may be gone already
+	select {
+	case <-s.exited:
+	case <-time.After(10 * time.Second):
+		s.t.Errorf("%s did not end on %v", s.argv[0], sig)
+	}
+}
+
+// Children returns the process ids of those the server forked for its connections and that still run.
+func (s *server) Children() []int {
+	var pids []int
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.PID()))
+	if err != nil {
+		return nil
+	}
+	for _, f := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Log is what the server has written so far.
+func (s *server) Log() string {
+	text, err := os.ReadFile(s.logFile)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}

@@ -1,0 +1,107 @@
+package testenv
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An SSHD is a running OpenSSH server that lets the user of the test in with one key.
+type SSHD struct {
+	server
+	Port       int
+	User       string
+	KeyFile    string // the private key that is let in
+	KnownHosts string // file with the server's host key
+}
+
+// StartSSHD starts an OpenSSH server. forceCommand, if not empty, is what it runs whatever the client asks for; extra are further lines of
+// its configuration.
+func StartSSHD(t testing.TB, forceCommand string, extra ...string) *SSHD {
+	t.Helper()
+	sshd := Need(t, "sshd", "ssh", "ssh-keygen")
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 { // where sshd started by root keeps its privilege separation; made by its service elsewhere
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 { // another process may take the port first
+		s := newSSHD(t, sshd, me.Username, forceCommand, extra)
+		if err = s.start(); err == nil {
+			t.Cleanup(s.Kill)
+			return s
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func newSSHD(t testing.TB, sshd, name, forceCommand string, extra []string) *SSHD {
+	t.Helper()
+	dir, port := t.TempDir(), FreePort(t)
+	s := &SSHD{Port: port, User: name, KeyFile: filepath.Join(dir, "user"), KnownHosts: filepath.Join(dir, "known_hosts")}
+	hostKey := filepath.Join(dir, "host")
+	userPub, hostPub := keygen(t, s.KeyFile), keygen(t, hostKey)
+	writeFile(t, filepath.Join(dir, "authorized_keys"), userPub)
+	writeFile(t, s.KnownHosts, fmt.Sprintf("[127.0.0.1]:%d %s", port, hostPub))
+	lines := []string{
+		fmt.Sprint("Port ", port), "ListenAddress 127.0.0.1", "HostKey " + hostKey, "PidFile none", "AuthorizedKeysFile " + dir + "/authorized_keys",
+		"StrictModes no", "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password", "PrintMotd no",
+		"MaxStartups 200:30:300", "MaxSessions 200",
+	}
+	if forceCommand != "" {
+		lines = append(lines, "ForceCommand "+forceCommand)
+	}
+	conf := filepath.Join(dir, "sshd_config")
+	writeFile(t, conf, strings.Join(append(lines, extra...), "\n")+"\n")
+	s.server = server{t: t, argv: []string{sshd, "-D", "-e", "-f", conf}, logFile: filepath.Join(dir, "log"), ready: s.greets}
+	return s
+}
+
+// keygen makes a key pair without passphrase and returns the public line.
+func keygen(t testing.TB, file string) string {
+	t.Helper()
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", file).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	line, err := os.ReadFile(file + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(line)
+}
+
+// Shell returns the ssh command that reaches the server, without the host name.
+func (s *SSHD) Shell() []string {
+	return []string{
+		"ssh", "-F", "none", "-p", fmt.Sprint(s.Port), "-i", s.KeyFile, "-l", s.User, "-oBatchMode=yes", "-oIdentitiesOnly=yes",
+		"-oStrictHostKeyChecking=yes", "-oUserKnownHostsFile=" + s.KnownHosts, "-oGlobalKnownHostsFile=/dev/null",
+	}
+}
+
+func (s *SSHD) greets() error {
+	c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", s.Port), time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing was written
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, "SSH-2.0-") {
+		err = fmt.Errorf("port %d answers %q", s.Port, line)
+	}
+	return err
+}
