@@ -66,6 +66,26 @@ func (r Registry) Lookup(name string) (Driver, error) {
 	return r[i], nil
 }
 
+// Open makes the named transport for this side of the bus from what its Driver.Config returned, filled by the operator. It is Checked.
+func (r Registry) Open(role Role, name string, config any, env Env) (*CheckedTransport, error) {
+	d, err := r.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if d.Config(role) == nil {
+		return nil, fmt.Errorf("transport %s has no %s side", name, role)
+	}
+	if env.Log == nil {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	env.Log = env.Log.With("transport", name)
+	t, err := d.Open(role, config, env)
+	if err != nil {
+		return nil, fmt.Errorf("transport %s: %w", name, err)
+	}
+	return Checked(t, d.Capabilities(role), env.Log), nil
+}
+
 // Names lists the drivers' names in order.
 func (r Registry) Names() []string {
 	names := make([]string, len(r))

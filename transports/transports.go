@@ -62,9 +62,9 @@ type Subscription struct {
 // Its methods may be called from several goroutines.
 type Transport interface {
 	// Run connects, subscribes and hands each message on the subscribed topics to r, one at a time, until ctx is done, the connection is
-	// lost or r fails. The error is never nil: context.Cause(ctx) when ctx ended it, a Permanent error when trying again as configured
-	// cannot help. It does not reconnect (Keep does). When it returns, every goroutine and connection it started has ended.
-	// At most one Run of a Transport is under way at a time.
+	// lost or r fails. The error is never nil: it Is context.Cause(ctx) when ctx ended it and r's error when r failed, and it is a
+	// Permanent one when trying again as configured cannot help. It does not reconnect (Keep does). When it returns, every goroutine and
+	// connection it started has ended. At most one Run of a Transport is under way at a time; it may be run again after it has returned.
 	Run(ctx context.Context, subs []Subscription, r Receiver) error
 
 	// Publish returns nil once the next hop has taken responsibility for m. It does not retry (the outbox does) and does not wait for a
@@ -75,10 +75,11 @@ type Transport interface {
 // A Receiver takes what a Transport delivers.
 type Receiver interface {
 	// Connected is called once per Run when the subscription stands, before any Receive; what was sent earlier may be lost.
+	// From now until Run ends the transport has the connection that Publish needs.
 	Connected()
 
-	// Receive takes m. nil means: safe with me, forget it. An error ends the subscription; the transport delivers m again, if it can
-	// (Capabilities.Redelivers), in a later Run.
+	// Receive takes m, one at a time within a Run. nil means: safe with me, forget it. An error ends the subscription; the transport
+	// delivers m again, if it can (Capabilities.Redelivers), in a later Run.
 	Receive(ctx context.Context, m Message) error
 }
 

@@ -1,0 +1,96 @@
+package transports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+)
+
+// ErrRunning is returned by Run of a Checked transport while another Run of it is under way.
+var ErrRunning = errors.New("transport is already running")
+
+// A CheckedTransport keeps a transport and its peers to the contract. Make one with Checked.
+type CheckedTransport struct {
+	next    Transport
+	caps    Capabilities
+	log     *slog.Logger
+	running atomic.Bool
+	dropped atomic.Uint64
+}
+
+// Checked returns t held to its limits: Publish refuses what c does not allow; a delivery that is over-long, ill-formed or on a topic nobody
+// subscribed to is counted, dropped (and so acknowledged, as delivering it again would not mend it) and logged once per Run; a second Run at
+// the same time is refused; Run's error is never nil.
+func Checked(t Transport, c Capabilities, log *slog.Logger) *CheckedTransport {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &CheckedTransport{next: t, caps: c, log: log}
+}
+
+// Publish implements Transport.
+func (c *CheckedTransport) Publish(ctx context.Context, m Message) error {
+	if err := c.caps.Check(m); err != nil {
+		return fmt.Errorf("publish on %.80s: %w", m.Topic, err)
+	}
+	return c.next.Publish(ctx, m)
+}
+
+// Run implements Transport.
+func (c *CheckedTransport) Run(ctx context.Context, subs []Subscription, r Receiver) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer c.running.Store(false)
+	in := &checkedReceiver{Receiver: r, c: c, topics: make(map[Topic]bool, len(subs))}
+	for _, s := range subs {
+		if err := s.Topic.Check(); err != nil {
+			return Permanent(fmt.Errorf("subscribe: %w", err))
+		}
+		in.topics[s.Topic] = true
+	}
+	if err := c.next.Run(ctx, subs, in); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w, without a reason", ErrClosed)
+}
+
+// Dropped tells how many deliveries were dropped since Checked.
+func (c *CheckedTransport) Dropped() uint64 { return c.dropped.Load() }
+
+// checkedReceiver stands between the transport and the receiver during one Run.
+type checkedReceiver struct {
+	Receiver
+	c      *CheckedTransport
+	topics map[Topic]bool
+	logged bool // Receive is called one at a time
+}
+
+func (r *checkedReceiver) Receive(ctx context.Context, m Message) error {
+	err := r.c.caps.checkReceived(m)
+	if err == nil && !r.topics[m.Topic] {
+		err = fmt.Errorf("topic %s: not subscribed to", m.Topic)
+	}
+	if err == nil {
+		return r.Receiver.Receive(ctx, m)
+	}
+	r.c.dropped.Add(1)
+	if !r.logged {
+		r.logged = true
+		r.c.log.Warn("message dropped, further ones of this connection are only counted", "error", err, "from", m.From)
+	}
+	return nil
+}
+
+// checkReceived is Check for a message that arrived: a transport need not carry the ID.
+func (c Capabilities) checkReceived(m Message) error {
+	if m.ID == "" {
+		m.ID = "none"
+	}
+	return c.Check(m)
+}
