@@ -1,0 +1,45 @@
+# make demo   install what is missing, build, and show the main job at work
+# make test   install what is missing, and run the whole suite against the real servers
+# make check  formatting, vet, staticcheck
+# make bench  figures against the bare tools, both sides in one run
+# make fuzz   each fuzz target for FUZZTIME (default 30s)
+# make build  bin/mirrorbus
+
+GO       ?= go
+FUZZTIME ?= 30s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TIMEOUT  ?= 15m
+
+.PHONY: demo test check bench fuzz build clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
+
+demo: build
+	deploy/dev/need rsync
+	bin/mirrorbus demo
+
+# A missing server is a failure here, not a skip.
+test: check
+	deploy/dev/need rsync ssh sshd ssh-keygen ssh-agent gcc
+	MIRRORBUS_REQUIRE_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./...
+
+check:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
+
+bench: build
+	deploy/dev/need rsync
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@for package in $$(grep -lr --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+clean:
+	rm -rf bin dist

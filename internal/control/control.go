@@ -1,0 +1,234 @@
+// Package control is how commands talk to the daemon that has the database open: HTTP and JSON over a UNIX socket, so that
+// `curl --unix-socket` works too. Who may open the socket may do everything it offers; its mode is 0660.
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+)
+
+// maxSocketPath is what fits sockaddr_un.
+const maxSocketPath = 107
+
+// Listen makes the socket at path. A socket that a dead process left is replaced; one that answers is an error.
+func Listen(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fault.With(fmt.Errorf("control socket %s: path of %d bytes, at most %d", path, len(path), maxSocketPath), fault.Config,
+			"set socket to a shorter path")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fault.With(fmt.Errorf("control socket %s: another mirrorbus answers on it", path), fault.Unavailable,
+			"stop the other daemon, or give this one a socket of its own"), conn.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers on l until ctx ends; running requests see their context end.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	base, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return base }}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := s.Shutdown(grace); err != nil {
+			err = s.Close()
+			stopped <- err
+			return
+		}
+		stopped <- nil
+	})
+	err := s.Serve(l)
+	if !stop() {
+		return errors.Join(context.Cause(ctx), <-stopped)
+	}
+	return fmt.Errorf("control socket: %w", err)
+}
+
+// problem is how an error travels.
+type problem struct {
+	Error  string `json:"error"`
+	Hint   string `json:"hint,omitempty"`
+	Status int    `json:"exit_status"`
+}
+
+// Handle makes an http.Handler of a function from a decoded request to a response. In is read from the JSON body if there is one.
+func Handle[In, Out any](f func(ctx context.Context, r *http.Request, in In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if r.ContentLength != 0 {
+			d := json.NewDecoder(r.Body)
+			d.DisallowUnknownFields()
+			if err := d.Decode(&in); err != nil {
+				Fail(w, fault.With(fmt.Errorf("read request: %w", err), fault.Usage, ""))
+				return
+			}
+		}
+		out, err := f(r.Context(), r, in)
+		if err != nil {
+			Fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		write(w, out)
+	}
+}
+
+// Stream makes an http.Handler of a function that sends any number of values, each as one line of JSON.
+func Stream(f func(ctx context.Context, r *http.Request, send func(any) error) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		flush := http.NewResponseController(w)
+		sent := false
+		err := f(r.Context(), r, func(v any) error {
+			sent = true
+			if err := json.NewEncoder(w).Encode(v); err != nil {
+				return err
+			}
+			return flush.Flush()
+		})
+		switch {
+		case err == nil || r.Context().Err() != nil:
+		case !sent:
+			Fail(w, err)
+		default:
+			write(w, problem{err.Error(), fault.HintOf(err), fault.StatusOf(err)})
+		}
+	}
+}
+
+// Fail answers with an error.
+func Fail(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	switch fault.StatusOf(err) {
+	case fault.Usage:
+		status = http.StatusBadRequest
+	case fault.Unavailable, fault.TryAgain:
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	write(w, problem{err.Error(), fault.HintOf(err), fault.StatusOf(err)})
+}
+
+// write sends v; a client that has gone is nobody's fault.
+func write(w io.Writer, v any) {
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// A Client talks to the daemon behind a socket.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient makes a client; nothing is dialled yet.
+func NewClient(path string) *Client {
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// IsDown tells whether err says that no daemon listens on the socket.
+func IsDown(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// Do sends in as JSON (none if nil) and reads the answer into out (ignored if nil).
+func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("answer of the daemon: %w", err)
+	}
+	return nil
+}
+
+// Each reads a stream line by line and gives each to f until it ends or f fails.
+func (c *Client) Each(ctx context.Context, path string, f func(json.RawMessage) error) error {
+	resp, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for d := json.NewDecoder(resp.Body); ; {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fault.With(fmt.Errorf("the daemon ended its answer: %w", err), fault.Unavailable, "see whether it still runs")
+		}
+		var p problem
+		if json.Unmarshal(raw, &p) == nil && p.Error != "" && p.Status != 0 {
+			return p.fault()
+		}
+		if err := f(raw); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://mirrorbus"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fault.With(fmt.Errorf("ask the daemon on %s: %w", c.path, err), fault.Unavailable, "see whether the daemon runs and whether you may open its socket")
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var p problem
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Error == "" {
+		return nil, fmt.Errorf("the daemon on %s answered %s", c.path, resp.Status)
+	}
+	return nil, p.fault()
+}
+
+func (p problem) fault() error { return fault.With(errors.New(p.Error), p.Status, p.Hint) }
