@@ -1,0 +1,3 @@
+package rsync
+
+func agentMain() int { return 0 }

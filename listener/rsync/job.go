@@ -1,0 +1,189 @@
+package rsync
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A Mode is what a job does with its paths.
+type Mode string
+
+// The modes.
+const (
+	// Content brings the named files, links and directories (a directory: itself, nothing in it). Parents get the upstream's permissions, so
+	// that what is embargoed there does not show here. Names that are hard links of each other stay so only within one run of MaxNames names.
+	Content Mode = "content"
+
+	// Index is Content whose files appear together at the end: for files that name other files.
+	Index Mode = "index"
+
+	// Level makes each named directory's own level as it is on the upstream, with deletions. What is in its sub-directories is left alone.
+	Level Mode = "level"
+
+	// Recursive makes each named directory and everything below as it is on the upstream, with deletions at the end.
+	Recursive Mode = "recursive"
+
+	// Delete removes the named paths, and what is below them, that are missing on the upstream. What exists there again is left alone.
+	Delete Mode = "delete"
+
+	// Flip sets the permissions of the named paths, and the owners if Config.Owner. It never reads a directory and creates nothing.
+	// A file whose size differs is transferred. It may run beside a job of another mode.
+	Flip Mode = "flip"
+
+	// Verify changes nothing. Its items say what Content, and for missing paths Delete, would do. It may run beside a job of another mode.
+	Verify Mode = "verify"
+
+	// Fetch copies the named files, and directories with what is below, into Job.Into. Missing ones are skipped, links and special files too.
+	// It may run beside a job of another mode.
+	Fetch Mode = "fetch"
+
+	// Full makes the whole destination as the upstream is. It takes no paths.
+	Full Mode = "full"
+)
+
+// Unlimited is a Job.MaxDelete without a limit.
+const Unlimited = -1
+
+// A Job is one piece of work for a Runner.
+type Job struct {
+	Mode  Mode
+	Paths []string // relative to the module; any bytes but NUL
+
+	// MaxDelete is the most things that may be removed from the mirror, over all runs of the job. 0 means none: a directory in the way of a
+	// file then stays and is an error. A run that reaches the limit may already have removed so many.
+	MaxDelete int
+
+	// Filters are rsync filter rules for Level, Recursive and Full; what they exclude is neither transferred nor deleted.
+	Filters []string
+
+	Into    string // Fetch: an absolute folder outside of the destination, made if missing
+	MaxSize int64  // Fetch: larger files are skipped; 0 means no limit
+
+	Checksum bool // Verify: compare content too, which reads all of it on both sides
+
+	// Item is called for each change as soon as rsync has finished it, nil for none. Result.Items holds the first MaxItems in any case.
+	Item func(Item)
+
+	// Progress is called from time to time and at least for each item, nil for none. Neither function may block.
+	Progress func(Progress)
+}
+
+// Progress is how far a running job is.
+type Progress struct {
+	Items int64 // changes finished
+	Bytes int64 // of their content received
+	Read  int64 // bytes that the processes of the current run have read, from the network and from disk
+}
+
+// writes tells whether the mode changes names or content of the destination and so needs the exclusive lock.
+func (m Mode) writes() bool { return m != Flip && m != Verify && m != Fetch && m != ask }
+
+// walks tells whether the mode reads directories on the upstream.
+func (m Mode) walks() bool { return m == Level || m == Recursive || m == Full }
+
+func (j Job) check() error {
+	switch j.Mode {
+	case Content, Index, Level, Recursive, Delete, Flip, Verify, Fetch, Full:
+	default:
+		return fmt.Errorf("unknown mode %q", j.Mode)
+	}
+	switch {
+	case j.Mode == Full && len(j.Paths) > 0:
+		return errors.New("a full run takes no paths")
+	case j.Mode != Full && len(j.Paths) == 0:
+		return errors.New("no paths: an empty list changes nothing")
+	case len(j.Filters) > 0 && !j.Mode.walks():
+		return fmt.Errorf("mode %s takes no filters: cut the list instead (rsync ends a run whose list contains an excluded name)", j.Mode)
+	case (j.Mode == Fetch) != (j.Into != "") || j.Into != "" && !filepath.IsAbs(j.Into):
+		return errors.New("fetch, and only fetch, needs an absolute folder to fetch into")
+	case j.MaxDelete < Unlimited || j.MaxSize < 0:
+		return errors.New("a limit is negative")
+	}
+	for _, f := range j.Filters {
+		if err := checkFilter(f); err != nil {
+			return err
+		}
+	}
+	for _, p := range j.Paths {
+		if err := CheckPath(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkFilter allows plain include and exclude rules: the others read files or act on the upstream's wishes.
+func checkFilter(rule string) error {
+	if strings.ContainsAny(rule, "\n\x00") || len(rule) < 3 || rule[0] != '+' && rule[0] != '-' || rule[1] != ' ' {
+		return fmt.Errorf(`filter %q: must be "+ PATTERN" or "- PATTERN"`, rule)
+	}
+	return nil
+}
+
+// args are the options of the mode. left is how many things may still be deleted.
+func (r *Runner) args(j Job, left int) []string {
+	attributes := "-lptH"
+	if r.cfg.Owner {
+		attributes = "-lptHogD"
+	}
+	var args []string
+	switch j.Mode {
+	case Content, Index:
+		args = append(args, attributes, "--force")
+	case Level:
+		args = append(args, attributes, "-d", "--delete-delay")
+	case Recursive:
+		args = append(args, attributes, "-r", "--delete-delay")
+	case Full:
+		args = append(args, attributes, "-r", "--delete-delay", "--delay-updates", "--partial-dir="+partialDir)
+	case Delete:
+		args = append(args, "-lpt", "--delete-missing-args", "--force", "--existing", "--ignore-existing")
+	case Flip:
+		args = append(args, "-p"+strings.TrimPrefix(attributes, "-lptH"), "--existing", "--size-only")
+	case Verify:
+		args = append(args, "-n", attributes)
+	case Fetch:
+		args = append(args, "-rt", "--ignore-missing-args")
+	case ask:
+		args = append(args, "-n", "-lpt")
+	}
+	if j.Mode == Index {
+		args = append(args, "--delay-updates")
+	}
+	if j.Checksum {
+		args = append(args, "-c")
+	}
+	if j.MaxSize > 0 {
+		args = append(args, "--max-size="+strconv.FormatInt(j.MaxSize, 10))
+	}
+	if j.Mode.writes() && left != Unlimited {
+		args = append(args, "--max-delete="+strconv.Itoa(left))
+	}
+	return append(args, r.safety(j)...)
+}
+
+// safety are the options that keep the upstream from placing what the mirror does not want.
+func (r *Runner) safety(j Job) []string {
+	var args []string
+	if j.Mode == Fetch {
+		return nil
+	}
+	if !r.cfg.UnsafeLinks {
+		args = append(args, "--safe-links")
+	}
+	if r.cfg.Chmod != "" {
+		args = append(args, "--chmod="+r.cfg.Chmod)
+	}
+	if r.nanoseconds && j.Mode != Full && j.Mode != Flip && j.Mode != Delete {
+		// See a rewrite within one second that kept the size. A mirror made without nanoseconds pays once for each file: both sides read it, the
+		// content does not travel. A full run would pay for all files at once.
+		args = append(args, "--modify-window=-1")
+	}
+	return args
+}
+
+// partialDir is where a full run keeps what it has of unfinished files, in each directory.
+const partialDir = ".rsync-partial"

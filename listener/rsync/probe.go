@@ -1,0 +1,126 @@
+package rsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Features are what an installed rsync can do, as tried, not as its version says: distributions change programs without changing versions.
+type Features struct {
+	Binary  string // absolute path
+	Version string // as rsync prints it, such as "3.5.0"
+
+	// DeleteMissingArgs: --delete-missing-args works. 3.4.3 and what distributions made of it end with status 2 instead; see deleteHere.
+	DeleteMissingArgs bool
+
+	// TrustSender: --trust-sender is known (3.2.5 and newer).
+	TrustSender bool
+
+	// Nanoseconds: times can be compared to the nanosecond (3.1.3 and newer).
+	Nanoseconds bool
+
+	// Warnings are for the operator.
+	Warnings []string
+}
+
+var versionLine = regexp.MustCompile(`^rsync +version v?(\d+)\.(\d+)\.(\d+)\S*`)
+
+// Probe tries the rsync binary, "rsync" if empty, against a daemon of its own kind, without a network.
+func Probe(ctx context.Context, binary string) (f Features, err error) {
+	if binary == "" {
+		binary = "rsync"
+	}
+	if f.Binary, err = lookPath(binary); err != nil {
+		return f, err
+	}
+	if err := f.readVersion(ctx); err != nil {
+		return f, err
+	}
+	dir, err := os.MkdirTemp("", "mirrorbus-probe-")
+	if err != nil {
+		return f, fmt.Errorf("probe rsync: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a few empty files in the system's temporary folder
+	if err := makeProbe(dir); err != nil {
+		return f, fmt.Errorf("probe rsync: %w", err)
+	}
+	if err := f.try(ctx, dir, "existing\x00"); err != nil {
+		return f, fmt.Errorf("probe rsync: %s cannot copy from its own daemon: %w", f.Binary, err)
+	}
+	f.TrustSender = f.try(ctx, dir, "existing\x00", "--trust-sender") == nil
+	f.DeleteMissingArgs = f.try(ctx, dir, "existing\x00missing\x00", "--delete-missing-args") == nil && gone(filepath.Join(dir, "to", "missing"))
+	if !f.DeleteMissingArgs {
+		f.Warnings = append(f.Warnings, "rsync "+f.Version+" has a broken --delete-missing-args; deletions take one more connection")
+	}
+	return f, context.Cause(ctx)
+}
+
+// readVersion asks the version, and refuses one that lacks what every run needs.
+func (f *Features) readVersion(ctx context.Context) error {
+	var out, errs strings.Builder
+	c := command{
+		argv: []string{f.Binary, "--version"}, env: environment(), stall: 20 * time.Second,
+		stdout: func(l string) error { out.WriteString(l + "\n"); return nil }, stderr: func(l string) { errs.WriteString(l + "\n") },
+	}
+	if code, err := c.run(ctx); err != nil || code != 0 {
+		return errors.Join(fmt.Errorf("%s --version: exit status %d: %s", f.Binary, code, errs.String()), err)
+	}
+	m := versionLine.FindStringSubmatch(out.String())
+	if m == nil {
+		return fmt.Errorf("%s --version says %.80q: this is not rsync from rsync.samba.org, which mirrorbus needs", f.Binary, out.String())
+	}
+	var v [3]int
+	for i := range v {
+		v[i], _ = strconv.Atoi(m[i+1]) // digits; one too large to be a number stays the largest
+	}
+	f.Version = fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2])
+	number := v[0]*10000 + v[1]*100 + v[2]
+	f.Nanoseconds = number >= 30103
+	switch {
+	case number < 30100:
+		return fmt.Errorf("%s is rsync %s: 3.1.0 is the oldest that works, 3.5.0 or newer is recommended; update it", f.Binary, f.Version)
+	case number < 30500:
+		f.Warnings = append(f.Warnings, "rsync "+f.Version+" is older than 3.5.0, which closed holes that a bad upstream can use; update it unless your distribution has patched it")
+	}
+	return nil
+}
+
+// makeProbe makes a module, a destination and the configuration of a daemon.
+func makeProbe(dir string) error {
+	conf := fmt.Sprintf("use chroot = no\nuid = %d\ngid = %d\n[probe]\npath = %s\n", os.Geteuid(), os.Getegid(), filepath.Join(dir, "from"))
+	return errors.Join(
+		os.Mkdir(filepath.Join(dir, "from"), 0o700), os.Mkdir(filepath.Join(dir, "to"), 0o700),
+		os.WriteFile(filepath.Join(dir, "from", "existing"), nil, 0o600), os.WriteFile(filepath.Join(dir, "to", "missing"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600),
+	)
+}
+
+// try copies the listed names from a daemon that rsync starts itself and talks to through a pair of sockets.
+func (f *Features) try(ctx context.Context, dir, list string, args ...string) error {
+	var errs strings.Builder
+	daemon := shellQuote(f.Binary) + " --daemon --config=" + shellQuote(filepath.Join(dir, "conf"))
+	c := command{
+		argv: append(append([]string{f.Binary, "-lpt", "--from0", "--files-from=-"}, args...), "rsync://localhost/probe/", filepath.Join(dir, "to")+"/"),
+		env:  environment("RSYNC_CONNECT_PROG=" + daemon), list: []byte(list), stall: 20 * time.Second,
+		stdout: func(string) error { return nil }, stderr: func(l string) { errs.WriteString(l + " ") },
+	}
+	code, err := c.run(ctx)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit status %d: %s", code, errs.String())
+	}
+	return err
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+func gone(path string) bool {
+	_, err := os.Lstat(path)
+	return os.IsNotExist(err)
+}
