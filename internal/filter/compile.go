@@ -35,41 +35,40 @@ func compile(text string, negate bool) (pattern, error) {
 func tokenize(body string, wild bool) ([]token, error) {
 	tokens := make([]token, 0, len(body))
 	for i := 0; i < len(body); {
-		c := body[i]
-		i++
-		if !wild {
-			tokens = append(tokens, token{kind: literal, char: c})
-			continue
-		}
-		switch c {
-		case '\\':
-			if i == len(body) {
-				return nil, errors.New(`ends in a backslash that escapes nothing; write \\ for the character itself`)
-			}
-			tokens = append(tokens, token{kind: literal, char: body[i]})
-			i++
-		case '?':
-			tokens = append(tokens, token{kind: anyChar})
-		case '*':
-			n := len(body[i:]) - len(strings.TrimLeft(body[i:], "*"))
-			kind := star
-			if n > 0 {
-				kind = starStar
-			}
-			tokens = append(tokens, token{kind: kind})
-			i += n
-		case '[':
-			set, n, err := parseSet(body[i:])
-			if err != nil {
+		t, n := token{kind: literal, char: body[i]}, 1
+		if wild {
+			var err error
+			if t, n, err = nextToken(body[i:]); err != nil {
 				return nil, err
 			}
-			tokens = append(tokens, token{kind: class, set: set})
-			i += n
-		default:
-			tokens = append(tokens, token{kind: literal, char: c})
 		}
+		tokens = append(tokens, t)
+		i += n
 	}
 	return tokens, nil
+}
+
+// nextToken reads the token that s, which is not empty, begins with and returns how many bytes it took.
+func nextToken(s string) (token, int, error) {
+	switch s[0] {
+	case '\\':
+		if len(s) == 1 {
+			return token{}, 0, errors.New(`ends in a backslash that escapes nothing; write \\ for the character itself`)
+		}
+		return token{kind: literal, char: s[1]}, 2, nil
+	case '?':
+		return token{kind: anyChar}, 1, nil
+	case '*':
+		n := len(s) - len(strings.TrimLeft(s, "*"))
+		if n > 1 {
+			return token{kind: starStar}, n, nil
+		}
+		return token{kind: star}, 1, nil
+	case '[':
+		set, n, err := parseSet(s[1:])
+		return token{kind: class, set: set}, n + 1, err
+	}
+	return token{kind: literal, char: s[0]}, 1, nil
 }
 
 // A charSet is a set of bytes.
