@@ -1,0 +1,54 @@
+package inbox
+
+// schema are the steps of the database; only ever appended. Times are Unix milliseconds, 0 for none.
+var schema = []string{`
+CREATE TABLE module (
+	name        TEXT PRIMARY KEY,
+	created     INTEGER NOT NULL,
+	epoch       TEXT NOT NULL DEFAULT '',   -- '' until the tree was first compared with a manifest
+	applied     INTEGER NOT NULL DEFAULT 0, -- everything up to this serial is on disk
+	digest      BLOB,                       -- of the line of serial applied
+	applied_at  INTEGER NOT NULL DEFAULT 0,
+	confirmed   INTEGER NOT NULL DEFAULT 0, -- an operator has allowed the deletions up to this serial
+	quarantine  TEXT NOT NULL DEFAULT '',   -- why, '' if it is not
+	quarantined INTEGER NOT NULL DEFAULT 0, -- since when
+	trouble     TEXT NOT NULL DEFAULT '',   -- what kind of failure is in the way, a word of package listener
+	error       TEXT NOT NULL DEFAULT '',
+	path        BLOB NOT NULL DEFAULT x'',
+	through     INTEGER NOT NULL DEFAULT 0, -- the last serial of the batch that failed
+	since       INTEGER NOT NULL DEFAULT 0, -- of the first of the failures
+	attempts    INTEGER NOT NULL DEFAULT 0,
+	next        INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE heard (
+	module TEXT NOT NULL,
+	epoch  TEXT NOT NULL,
+	serial INTEGER NOT NULL,
+	kind   TEXT NOT NULL,
+	line   BLOB NOT NULL,
+	digest BLOB NOT NULL,
+	prev   BLOB NOT NULL,
+	paths  BLOB,                            -- the compressed path set, NULL if it did not come along or is no longer needed
+	at     INTEGER NOT NULL,
+	via    TEXT NOT NULL,
+	state  TEXT NOT NULL CHECK (state IN ('pending', 'ahead', 'applied')),
+	ready  INTEGER NOT NULL DEFAULT 0,      -- a flip: "ready" was reported
+	PRIMARY KEY (module, epoch, serial)
+) STRICT;
+CREATE INDEX heard_flips ON heard (module, epoch, state, serial) WHERE kind = 'flip';
+CREATE TABLE head (
+	module TEXT PRIMARY KEY,
+	line   BLOB NOT NULL,
+	at     INTEGER NOT NULL,
+	via    TEXT NOT NULL
+) STRICT;
+CREATE TABLE budget (
+	module TEXT NOT NULL,
+	kind   TEXT NOT NULL,
+	tokens REAL NOT NULL,
+	at     INTEGER NOT NULL,
+	PRIMARY KEY (module, kind)
+) STRICT;
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+INSERT INTO counter VALUES ('run', 0);
+`}

@@ -1,0 +1,171 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+)
+
+// Done is a finished batch.
+type Done struct {
+	Module  event.Module
+	Epoch   event.Epoch  // another one than the module's: the tree was compared with that epoch's manifest
+	Through event.Serial // everything up to it is checked and synced to disk
+	Digest  event.Digest // of its line
+	At      time.Time
+	Reports []event.Report
+}
+
+// Finish notes that everything up to a serial is applied, puts the reports into the outbox, forgets what is no longer needed and tells whether
+// more waits: all in one transaction, so that what arrives meanwhile is either part of the answer or wakes the agent itself.
+func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		m, err := module(ctx, tx, d.Module)
+		if err != nil {
+			return err
+		}
+		if m.Epoch == d.Epoch && d.Through < m.Applied {
+			return fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ?, trouble = '', error = '', path = x'', through = 0, since = 0,
+			attempts = 0, next = 0 WHERE name = ?`, d.Epoch, d.Through, d.Digest[:], stamp(d.At), d.Module)
+		if err != nil {
+			return err
+		}
+		if err := b.trim(ctx, tx, d); err != nil {
+			return err
+		}
+		m.Epoch, m.Applied, m.Digest = d.Epoch, d.Through, d.Digest
+		for _, r := range d.Reports {
+			if err := b.report(ctx, tx, m, r); err != nil {
+				return err
+			}
+		}
+		top, err := highest(ctx, tx, d.Module, d.Epoch)
+		more = top > d.Through
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("finish serial %d of module %s: %w", d.Through, d.Module, err)
+	}
+	b.refill()
+	return more, nil
+}
+
+// trim drops the path sets of what is applied, all but the last applied announcements, and those of other epochs.
+func (b *Inbox) trim(ctx context.Context, tx *sql.Tx, d Done) error {
+	_, err := tx.ExecContext(ctx, "UPDATE heard SET state = 'applied', paths = NULL WHERE module = ? AND epoch = ? AND serial <= ? AND state <> 'applied'",
+		d.Module, d.Epoch, d.Through)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "DELETE FROM heard WHERE module = ? AND (epoch <> ? OR serial <= ?)", d.Module, d.Epoch, int64(d.Through)-int64(b.o.Keep))
+	}
+	return err
+}
+
+// Ahead notes that a flip was applied before its turn.
+func (b *Inbox) Ahead(ctx context.Context, h Heard, r event.Report) error {
+	return b.flip(ctx, h, "state = 'ahead'", r)
+}
+
+// Ready notes that "ready" was reported of a flip.
+func (b *Inbox) Ready(ctx context.Context, h Heard, r event.Report) error {
+	return b.flip(ctx, h, "ready = 1", r)
+}
+
+func (b *Inbox) flip(ctx context.Context, h Heard, set string, r event.Report) error {
+	err := b.tx(ctx, func(tx *sql.Tx) error {
+		m, err := module(ctx, tx, h.Module)
+		if err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, "UPDATE heard SET "+set+" WHERE module = ? AND epoch = ? AND serial = ? AND state = 'pending'", h.Module, h.Epoch, h.Serial)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err // done in order meanwhile
+		}
+		return b.report(ctx, tx, m, r)
+	})
+	if err != nil {
+		return fmt.Errorf("flip %d of module %s: %w", h.Serial, h.Module, err)
+	}
+	return nil
+}
+
+// Fail notes what is in the way of a module, with a report if there is something new to say. A Trouble of no kind clears it.
+func (b *Inbox) Fail(ctx context.Context, name event.Module, t Trouble, r *event.Report) error {
+	err := b.tx(ctx, func(tx *sql.Tx) error {
+		m, err := module(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE module SET trouble = ?, error = ?, path = ?, through = ?, since = ?, attempts = ?, next = ? WHERE name = ?",
+			t.Kind, t.Error, []byte(t.Path), t.Through, stamp(t.Since), t.Attempts, stamp(t.Next), name)
+		if err != nil || r == nil {
+			return err
+		}
+		return b.report(ctx, tx, m, *r)
+	})
+	if err != nil {
+		return fmt.Errorf("note trouble of module %s: %w", name, err)
+	}
+	return nil
+}
+
+// Confirm allows the deletions that the module is held for. ok is false if it is not held: kind says which trouble means held.
+func (b *Inbox) Confirm(ctx context.Context, name event.Module, kind string) (ok bool, err error) {
+	return b.change(ctx, `UPDATE module SET confirmed = through, trouble = '', error = '', path = x'', through = 0, since = 0, attempts = 0, next = 0
+		WHERE name = ? AND trouble = ?`, name, kind)
+}
+
+// Release takes a module out of quarantine. What was heard of it is forgotten, also how far it is: of two lines for one serial nobody here can
+// tell the true one, so the upstream's manifest decides and the tree is compared with it.
+func (b *Inbox) Release(ctx context.Context, name event.Module) (ok bool, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `UPDATE module SET quarantine = '', quarantined = 0, epoch = '', applied = 0, digest = NULL, trouble = '', error = '', path = x'',
+			through = 0, since = 0, attempts = 0, next = 0 WHERE name = ? AND quarantine <> ''`, name)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if ok = n > 0; !ok || err != nil {
+			return err
+		}
+		for _, table := range []string{"heard", "head", "budget"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE module = ?", name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return ok, err
+}
+
+// Retry makes the next attempt due now. The count of attempts stays.
+func (b *Inbox) Retry(ctx context.Context, name event.Module, now time.Time) error {
+	_, err := b.change(ctx, "UPDATE module SET next = ?2 WHERE name = ?1 AND next <> 0", name, stamp(now))
+	return err
+}
+
+func (b *Inbox) change(ctx context.Context, text string, args ...any) (ok bool, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		ok = n > 0
+		return err
+	})
+	return ok, err
+}
+
+// Spend stores what is left of a rate budget.
+func (b *Inbox) Spend(ctx context.Context, name event.Module, kind string, left Bucket) error {
+	_, err := b.change(ctx, "INSERT OR REPLACE INTO budget (module, kind, tokens, at) VALUES (?, ?, ?, ?)", name, kind, left.Tokens, stamp(left.At))
+	return err
+}
