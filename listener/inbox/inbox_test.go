@@ -230,7 +230,7 @@ func TestFlipsAheadOfTheirTurn(t *testing.T) {
 	if err != nil || len(s.Flips) != 0 || len(ahead) != 1 || !ahead[0].Ahead || s.Applied != 1 || s.Through != 3 {
 		t.Errorf("%+v %+v %v", s, ahead, err)
 	}
-	if said := sent(t, b); len(said) != 4 || said[3].Outcome != event.Applied || said[3].Applied != 1 {
+	if said := sent(t, b); len(said) != 5 || said[4].Outcome != event.Applied || said[4].Applied != 1 {
 		t.Errorf("%+v", said)
 	}
 }
