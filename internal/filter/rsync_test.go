@@ -191,13 +191,20 @@ func TestAgainstRsync(t *testing.T) {
 // TestProtectedAgainstRsync deletes random trees under random rules with the real rsync and compares what is left with what Protected says.
 func TestProtectedAgainstRsync(t *testing.T) {
 	testenv.Need(t, "rsync")
-	for n := range 50 {
+	hiding := [][]string{ // what random rules seldom do: protect something inside a directory that goes
+		{"H /*", "P a*/"}, {"H /*", "P [ab]*/", "R /**"}, {"H /*", "-p *a*"}, {"H /*", "-rp *a*/", "P b*"}, {"H /*/", "P *b*", "-p a*"}, {"- /a*", "H /*", "P *b*/"},
+	}
+	for n := range 40 {
 		rnd := rand.New(rand.NewSource(int64(1000 + n)))
 		src, dst := t.TempDir(), t.TempDir()
 		all := randomTree(rnd)
 		all.write(t, src, true, false)
 		all.write(t, dst, true, true)
-		rules, err := filter.Parse(randomRules(rnd))
+		text := randomRules(rnd)
+		if n < 2*len(hiding) {
+			text = hiding[n%len(hiding)]
+		}
+		rules, err := filter.Parse(text)
 		must(t, err)
 		rsync(t, append([]string{"-r", "--delete"}, append(rules.Args(), src+"/", dst)...)...)
 		left := readTree(t, dst)
