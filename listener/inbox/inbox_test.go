@@ -23,7 +23,7 @@ func TestAnnouncementIsKeptUntilItIsFinished(t *testing.T) {
 
 	b = open(t, dir)
 	s := look(t, b)
-	if s.Epoch != epoch || s.Applied != 1 || s.Digest != one.Digest || s.Through != 3 || s.Top != 3 || s.NoSet != 0 || len(s.Flips) != 1 {
+	if s.Epoch != epoch || s.Applied != 1 || s.Digest != one.Digest || s.Through != 3 || s.Top != 3 || len(s.Todo) != 2 || len(s.Flips) != 1 {
 		t.Fatalf("%+v", s)
 	}
 	rows, err := b.Batch(t.Context(), mod, s.Through, 1<<20)
@@ -117,11 +117,11 @@ func TestSetThatComesLaterIsKept(t *testing.T) {
 	bare := two
 	bare.Set = nil
 	put(t, b, inbox.Stored, bare)
-	if s := look(t, b); s.NoSet != 2 {
-		t.Fatalf("no set at %d, want 2", s.NoSet)
+	if s := look(t, b); s.Todo[0].Set {
+		t.Fatalf("%+v", s)
 	}
 	put(t, b, inbox.Repeated, two)
-	if s := look(t, b); s.NoSet != 0 || s.Through != 2 {
+	if s := look(t, b); !s.Todo[0].Set || s.Through != 2 {
 		t.Fatalf("%+v", s)
 	}
 }
@@ -221,16 +221,51 @@ func TestFlipsAheadOfTheirTurn(t *testing.T) {
 	}
 	r.Outcome = event.Applied
 	for range 2 {
-		if err := b.Ahead(t.Context(), flip, r); err != nil {
+		if err := b.Flip(t.Context(), flip, start, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := look(t, b)
 	ahead, err := b.Flipped(t.Context(), mod)
-	if err != nil || len(s.Flips) != 0 || len(ahead) != 1 || !ahead[0].Ahead || s.Applied != 1 || s.Through != 3 {
+	if err != nil || len(s.Flips) != 0 || len(ahead) != 1 || !ahead[0].Done || ahead[0].Set == nil || s.Applied != 1 || s.Through != 3 || len(s.Todo) != 1 {
 		t.Errorf("%+v %+v %v", s, ahead, err)
 	}
 	if said := sent(t, b); len(said) != 5 || said[4].Outcome != event.Applied || said[4].Applied != 1 {
+		t.Errorf("%+v", said)
+	}
+	two, err := b.Batch(t.Context(), mod, 3, 1<<20)
+	if err != nil || len(two) != 1 || two[0].Serial != 2 {
+		t.Fatalf("%+v %v", two, err)
+	}
+	if finish(t, b, two[0]) {
+		t.Error("more, want nothing: the flip is done")
+	}
+	if s := look(t, b); s.Applied != 3 || s.Digest != flip.Digest {
+		t.Errorf("applied %d, want 3", s.Applied)
+	}
+}
+
+func TestFlipThatWaitsHoldsTheSerialButNotTheWork(t *testing.T) {
+	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+	one, flip, three := c.next(event.Change), c.next(event.Flip), c.next(event.Change)
+	finish(t, b, one)
+	put(t, b, inbox.Stored, flip, three)
+	more, err := b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, Through: 3, Digest: three.Digest, Except: []event.Serial{2}, At: start})
+	if err != nil || !more {
+		t.Fatal(more, err)
+	}
+	s := look(t, b)
+	if s.Applied != 1 || s.Digest != one.Digest || s.Through != 3 || len(s.Todo) != 1 || s.Todo[0].Serial != 2 {
+		t.Fatalf("%+v", s)
+	}
+	r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
+	if err := b.Flip(t.Context(), s.Flips[0], start, r); err != nil {
+		t.Fatal(err)
+	}
+	if s := look(t, b); s.Applied != 3 || s.Digest != three.Digest {
+		t.Errorf("%+v", s)
+	}
+	if said := sent(t, b); said[len(said)-1].Applied != 3 {
 		t.Errorf("%+v", said)
 	}
 }

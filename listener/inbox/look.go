@@ -14,12 +14,20 @@ type Snapshot struct {
 	Module
 	Head    *Head        // nil if none was ever heard
 	Through event.Serial // the end of the unbroken row of announcements after Applied; Applied if there is none
-	NoSet   event.Serial // the first of that row whose path set is missing, 0 if all are there
+	Todo    []Item       // those of that row that are not done, in order
 	Top     event.Serial // the highest serial of the module's epoch that was heard of, by announcement or head
-	Oldest  time.Time    // when the oldest unapplied announcement was heard; zero if there is none
-	Flips   []Heard      // that wait for their time or their content, oldest first; not those that were applied ahead
-	Strange bool         // announcements or a head of another epoch were heard
+	Oldest  time.Time    // when the oldest announcement above Applied was heard; zero if there is none
+	Flips   []Heard      // not done yet, in order, also beyond a gap; at most 100
+	Strange bool         // announcements of another epoch were heard
 	Budgets map[string]Bucket
+}
+
+// An Item is an announcement that is to be done.
+type Item struct {
+	Serial event.Serial
+	Kind   event.Kind
+	Set    bool // its path set is here
+	At     time.Time
 }
 
 // Look reads a module's state.
@@ -53,27 +61,30 @@ const maxRow = 5000
 
 // row finds how far the announcements follow each other without a gap.
 func (s *Snapshot) row(ctx context.Context, tx *sql.Tx) error {
-	type item struct {
-		serial event.Serial
-		set    bool
-		at     int64
+	type row struct {
+		Item
+		done bool
 	}
-	items, err := query(ctx, tx, func(r scanner) (i item, err error) { return i, r.Scan(&i.serial, &i.set, &i.at) },
-		"SELECT serial, paths IS NOT NULL, at FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?", s.Name, s.Epoch, s.Applied, maxRow)
+	rows, err := query(ctx, tx, func(r scanner) (w row, err error) {
+		var at int64
+		err = r.Scan(&w.Serial, &w.Kind, &w.Set, &at, &w.done)
+		w.At = fromStamp(at)
+		return w, err
+	}, "SELECT serial, kind, paths IS NOT NULL, at, state = 'done' FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
+		s.Name, s.Epoch, s.Applied, maxRow)
 	if err != nil {
 		return err
 	}
 	s.Through, s.Top = s.Applied, s.Applied
-	for _, i := range items {
-		if s.Oldest.IsZero() || fromStamp(i.at).Before(s.Oldest) {
-			s.Oldest = fromStamp(i.at)
+	for _, w := range rows {
+		if s.Oldest.IsZero() || w.At.Before(s.Oldest) {
+			s.Oldest = w.At
 		}
-		if i.serial != s.Through+1 {
-			break
-		}
-		s.Through = i.serial
-		if !i.set && s.NoSet == 0 {
-			s.NoSet = i.serial
+		if w.Serial == s.Through+1 {
+			s.Through = w.Serial
+			if !w.done {
+				s.Todo = append(s.Todo, w.Item)
+			}
 		}
 	}
 	top, err := highest(ctx, tx, s.Name, s.Epoch)
@@ -90,38 +101,44 @@ func (s *Snapshot) row(ctx context.Context, tx *sql.Tx) error {
 	return tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch <> ?)", s.Name, s.Epoch).Scan(&s.Strange)
 }
 
-// Batch reads the announcements after Applied up to a serial, in order, at most about maxBytes of compressed path sets but at least one
-// announcement.
-func (b *Inbox) Batch(ctx context.Context, name event.Module, through event.Serial, maxBytes int) (rows []Heard, err error) {
+// Batch reads the announcements after Applied up to a serial that are not done, in order: at most about maxBytes of compressed path sets, but at
+// least one announcement.
+func (b *Inbox) Batch(ctx context.Context, name event.Module, through event.Serial, maxBytes int) (batch []Heard, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, name)
 		if err != nil {
 			return err
 		}
-		for n := m.Applied + 1; n <= through && (maxBytes > 0 || len(rows) == 0); n++ {
-			h, err := scanHeard(tx.QueryRowContext(ctx, "SELECT "+heardColumns+" FROM heard WHERE module = ? AND epoch = ? AND serial = ?", name, m.Epoch, n))
+		rows, err := tx.QueryContext(ctx, "SELECT "+heardColumns+` FROM heard WHERE module = ? AND epoch = ? AND serial > ? AND serial <= ? AND state = 'pending'
+			ORDER BY serial`, name, m.Epoch, m.Applied, through)
+		if err != nil {
+			return err
+		}
+		defer rows.Close() //nolint:errcheck // rows.Err says what matters
+		for (maxBytes > 0 || len(batch) == 0) && rows.Next() {
+			h, err := scanHeard(rows)
 			if err != nil {
-				return fmt.Errorf("serial %d: %w", n, err)
+				return err
 			}
 			maxBytes -= len(h.Set) + 256
-			rows = append(rows, h)
+			batch = append(batch, h)
 		}
-		return nil
+		return rows.Err()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("announcements of module %s: %w", name, err)
 	}
-	return rows, nil
+	return batch, nil
 }
 
-// Flipped reads the flips that were applied ahead of their turn and whose turn has not come, in order.
+// Flipped reads the flips that were done ahead of their turn and whose turn has not come, in order.
 func (b *Inbox) Flipped(ctx context.Context, name event.Module) (rows []Heard, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, name)
 		if err != nil {
 			return err
 		}
-		rows, err = query(ctx, tx, scanHeard, "SELECT "+heardColumns+` FROM heard WHERE module = ? AND epoch = ? AND kind = 'flip' AND state = 'ahead'
+		rows, err = query(ctx, tx, scanHeard, "SELECT "+heardColumns+` FROM heard WHERE module = ? AND epoch = ? AND kind = 'flip' AND state = 'done'
 			AND serial > ? ORDER BY serial`, name, m.Epoch, m.Applied)
 		return err
 	})

@@ -152,7 +152,7 @@ func addSet(ctx context.Context, tx *sql.Tx, h Heard) error {
 	if h.Set == nil {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE heard SET paths = ? WHERE module = ? AND epoch = ? AND serial = ? AND paths IS NULL AND state <> 'applied'",
+	_, err := tx.ExecContext(ctx, "UPDATE heard SET paths = ? WHERE module = ? AND epoch = ? AND serial = ? AND paths IS NULL AND state = 'pending'",
 		h.Set, h.Module, h.Epoch, h.Serial)
 	return err
 }

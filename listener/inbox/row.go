@@ -45,7 +45,7 @@ type Heard struct {
 	Set    []byte       // the compressed path set; nil if it did not come along
 	At     time.Time    // by this host's clock
 	Via    string       // the transport, or "journal"
-	Ahead  bool         // a flip that was applied before its turn
+	Done   bool         // perhaps ahead of its turn
 	Ready  bool         // a flip whose "ready" was reported
 }
 
@@ -117,7 +117,7 @@ func scanHeard(row scanner) (Heard, error) {
 	if err := row.Scan(&h.Line, &digest, &h.Set, &at, &h.Via, &state, &h.Ready); err != nil {
 		return h, err
 	}
-	h.At, h.Ahead = fromStamp(at), state == "ahead"
+	h.At, h.Done = fromStamp(at), state == "done"
 	copy(h.Digest[:], digest)
 	s, err := event.Read(h.Line)
 	if err != nil {

@@ -31,7 +31,7 @@ CREATE TABLE heard (
 	paths  BLOB,                            -- the compressed path set, NULL if it did not come along or is no longer needed
 	at     INTEGER NOT NULL,
 	via    TEXT NOT NULL,
-	state  TEXT NOT NULL CHECK (state IN ('pending', 'ahead', 'applied')),
+	state  TEXT NOT NULL CHECK (state IN ('pending', 'done')), -- done may be ahead of its turn: above module.applied
 	ready  INTEGER NOT NULL DEFAULT 0,      -- a flip: "ready" was reported
 	PRIMARY KEY (module, epoch, serial)
 ) STRICT;

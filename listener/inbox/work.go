@@ -12,15 +12,17 @@ import (
 // Done is a finished batch.
 type Done struct {
 	Module  event.Module
-	Epoch   event.Epoch  // another one than the module's: the tree was compared with that epoch's manifest
-	Through event.Serial // everything up to it is checked and synced to disk
-	Digest  event.Digest // of its line
+	Epoch   event.Epoch    // another one than the module's: the tree was compared with that epoch's manifest
+	Through event.Serial   // everything up to it, Except apart, is checked and synced to disk
+	Digest  event.Digest   // of its line
+	Except  []event.Serial // flips up to it that wait for their time, in order
 	At      time.Time
 	Reports []event.Report
 }
 
-// Finish notes that everything up to a serial is applied, puts the reports into the outbox, forgets what is no longer needed and tells whether
-// more waits: all in one transaction, so that what arrives meanwhile is either part of the answer or wakes the agent itself.
+// Finish notes a batch as done, moves the applied serial to the end of the unbroken row of what is done, puts the reports into the outbox, forgets
+// what is no longer needed and tells whether more waits: all in one transaction, so that what arrives meanwhile is either part of the answer or
+// wakes the agent itself.
 func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, d.Module)
@@ -30,22 +32,24 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 		if m.Epoch == d.Epoch && d.Through < m.Applied {
 			return fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ?, trouble = '', error = '', path = x'', through = 0, since = 0,
-			attempts = 0, next = 0 WHERE name = ?`, d.Epoch, d.Through, d.Digest[:], stamp(d.At), d.Module)
-		if err != nil {
+		if err := markDone(ctx, tx, d); err != nil {
 			return err
 		}
-		if err := b.trim(ctx, tx, d); err != nil {
-			return err
+		if m.Epoch != d.Epoch {
+			m.Epoch, m.Applied, m.Digest = d.Epoch, 0, event.Digest{}
 		}
-		m.Epoch, m.Applied, m.Digest = d.Epoch, d.Through, d.Digest
-		for _, r := range d.Reports {
-			if err := b.report(ctx, tx, m, r); err != nil {
+		if len(d.Except) == 0 {
+			m.Applied, m.Digest = d.Through, d.Digest
+		} else if before := d.Except[0] - 1; before > m.Applied {
+			m.Applied = before
+			if m.Digest, err = digestOf(ctx, tx, m, d.Epoch, before); err != nil {
 				return err
 			}
 		}
-		top, err := highest(ctx, tx, d.Module, d.Epoch)
-		more = top > d.Through
+		if err := b.advance(ctx, tx, &m, d.At, d.Reports); err != nil {
+			return err
+		}
+		more, err = pending(ctx, tx, m)
 		return err
 	})
 	if err != nil {
@@ -55,38 +59,85 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 	return more, nil
 }
 
-// trim drops the path sets of what is applied, all but the last applied announcements, and those of other epochs.
-func (b *Inbox) trim(ctx context.Context, tx *sql.Tx, d Done) error {
-	_, err := tx.ExecContext(ctx, "UPDATE heard SET state = 'applied', paths = NULL WHERE module = ? AND epoch = ? AND serial <= ? AND state <> 'applied'",
-		d.Module, d.Epoch, d.Through)
+func markDone(ctx context.Context, tx *sql.Tx, d Done) error {
+	_, err := tx.ExecContext(ctx, "UPDATE heard SET state = 'done' WHERE module = ? AND epoch = ? AND serial <= ?", d.Module, d.Epoch, d.Through)
+	for _, n := range d.Except {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "UPDATE heard SET state = 'pending' WHERE module = ? AND epoch = ? AND serial = ?", d.Module, d.Epoch, n)
+		}
+	}
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "DELETE FROM heard WHERE module = ? AND (epoch <> ? OR serial <= ?)", d.Module, d.Epoch, int64(d.Through)-int64(b.o.Keep))
+		_, err = tx.ExecContext(ctx, `UPDATE module SET trouble = '', error = '', path = x'', through = 0, since = 0, attempts = 0, next = 0 WHERE name = ?`, d.Module)
 	}
 	return err
 }
 
-// Ahead notes that a flip was applied before its turn.
-func (b *Inbox) Ahead(ctx context.Context, h Heard, r event.Report) error {
-	return b.flip(ctx, h, "state = 'ahead'", r)
+// advance moves the applied serial over what is done next to it, stores it, trims and reports.
+func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time, reports []event.Report) error {
+	rows, err := query(ctx, tx, scanHeard, "SELECT line, digest, NULL, at, via, state, ready FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
+		m.Name, m.Epoch, m.Applied, maxRow)
+	if err != nil {
+		return err
+	}
+	for _, h := range rows {
+		if !h.Done || h.Serial != m.Applied+1 {
+			break
+		}
+		m.Applied, m.Digest = h.Serial, h.Digest
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ? WHERE name = ?", m.Epoch, m.Applied, m.Digest[:], stamp(at), m.Name)
+	if err != nil {
+		return err
+	}
+	if err := b.trim(ctx, tx, *m); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if err := b.report(ctx, tx, *m, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trim drops the path sets of what is done (of flips ahead of their turn only then: they may have to be done again), all but the last applied
+// announcements, and those of other epochs.
+func (b *Inbox) trim(ctx context.Context, tx *sql.Tx, m Module) error {
+	_, err := tx.ExecContext(ctx, `UPDATE heard SET paths = NULL WHERE module = ? AND epoch = ? AND state = 'done' AND (serial <= ? OR kind <> 'flip') AND paths IS NOT NULL`,
+		m.Name, m.Epoch, m.Applied)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "DELETE FROM heard WHERE module = ? AND (epoch <> ? OR serial <= ?)", m.Name, m.Epoch, int64(m.Applied)-int64(b.o.Keep))
+	}
+	return err
+}
+
+// pending tells whether something that was heard is not done.
+func pending(ctx context.Context, tx *sql.Tx, m Module) (more bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch = ? AND serial > ? AND state = 'pending')", m.Name, m.Epoch, m.Applied).Scan(&more)
+	return more, err
+}
+
+// Flip notes that a flip was done, perhaps ahead of its turn.
+func (b *Inbox) Flip(ctx context.Context, h Heard, at time.Time, r event.Report) error {
+	err := b.tx(ctx, func(tx *sql.Tx) error {
+		m, changed, err := mark(ctx, tx, h, "state = 'done'")
+		if err != nil || !changed {
+			return err
+		}
+		return b.advance(ctx, tx, &m, at, []event.Report{r})
+	})
+	if err != nil {
+		return fmt.Errorf("flip %d of module %s: %w", h.Serial, h.Module, err)
+	}
+	return nil
 }
 
 // Ready notes that "ready" was reported of a flip.
 func (b *Inbox) Ready(ctx context.Context, h Heard, r event.Report) error {
-	return b.flip(ctx, h, "ready = 1", r)
-}
-
-func (b *Inbox) flip(ctx context.Context, h Heard, set string, r event.Report) error {
 	err := b.tx(ctx, func(tx *sql.Tx) error {
-		m, err := module(ctx, tx, h.Module)
-		if err != nil {
+		m, changed, err := mark(ctx, tx, h, "ready = 1")
+		if err != nil || !changed {
 			return err
-		}
-		res, err := tx.ExecContext(ctx, "UPDATE heard SET "+set+" WHERE module = ? AND epoch = ? AND serial = ? AND state = 'pending'", h.Module, h.Epoch, h.Serial)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return err // done in order meanwhile
 		}
 		return b.report(ctx, tx, m, r)
 	})
@@ -94,6 +145,20 @@ func (b *Inbox) flip(ctx context.Context, h Heard, set string, r event.Report) e
 		return fmt.Errorf("flip %d of module %s: %w", h.Serial, h.Module, err)
 	}
 	return nil
+}
+
+// mark changes the row of a flip that is still to be done; changed is false if it was done meanwhile.
+func mark(ctx context.Context, tx *sql.Tx, h Heard, set string) (m Module, changed bool, err error) {
+	m, err = module(ctx, tx, h.Module)
+	if err != nil {
+		return m, false, err
+	}
+	res, err := tx.ExecContext(ctx, "UPDATE heard SET "+set+" WHERE module = ? AND epoch = ? AND serial = ? AND state = 'pending'", h.Module, h.Epoch, h.Serial)
+	if err != nil {
+		return m, false, err
+	}
+	n, err := res.RowsAffected()
+	return m, n > 0, err
 }
 
 // Fail notes what is in the way of a module, with a report if there is something new to say. A Trouble of no kind clears it.
