@@ -48,16 +48,11 @@ func (r *Runner) deleteHere(ctx context.Context, j Job, p part, lock *os.File, r
 
 // remove removes name and what is below, or nothing if that would be more than the job may delete.
 func (r *Runner) remove(dir *os.Root, root root, name string, j Job, res *Result) *Error {
-	var found []Item
-	err := fs.WalkDir(dir.FS(), name, func(path string, d fs.DirEntry, err error) error {
-		if err == nil {
-			found = append(found, Item{Op: Deleted, Path: join(root.link, path), Dir: d.IsDir(), Change: "*deleting"})
-		}
-		if err == nil && j.MaxDelete != Unlimited && res.Deleted+int64(len(found)) > int64(j.MaxDelete) {
-			err = errTooMany
-		}
-		return err
-	})
+	left := int64(-1)
+	if j.MaxDelete != Unlimited {
+		left = max(int64(j.MaxDelete)-res.Deleted, 0)
+	}
+	found, err := tree(dir, name, left, nil)
 	if errors.Is(err, errTooMany) {
 		return bad(MaxDelete, fmt.Errorf("%.300q was not deleted: %w (%d)", join(root.link, name), err, j.MaxDelete))
 	}
@@ -73,9 +68,39 @@ func (r *Runner) remove(dir *os.Root, root root, name string, j Job, res *Result
 	}
 	a := attempt{job: j, part: part{root: root}, res: res}
 	for _, it := range slices.Backward(found) {
+		it.Path = join(root.link, it.Path)
 		a.item(it)
 	}
 	return nil
+}
+
+// tree appends an item for name and each thing below, at most limit; -1 means no limit. (io/fs walks no names that are not UTF-8.)
+func tree(dir *os.Root, name string, limit int64, found []Item) ([]Item, error) {
+	info, err := dir.Lstat(name)
+	if err != nil {
+		return found, err
+	}
+	if limit >= 0 && int64(len(found)) >= limit {
+		return found, errTooMany
+	}
+	found = append(found, Item{Op: Deleted, Path: name, Dir: info.IsDir(), Change: "*deleting"})
+	if !info.IsDir() {
+		return found, nil
+	}
+	d, err := dir.Open(name)
+	if err != nil {
+		return found, err
+	}
+	names, err := d.Readdirnames(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return found, err
+	}
+	for _, n := range names {
+		if found, err = tree(dir, join(name, n), limit, found); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
 }
 
 var errTooMany = errors.New("more than may be deleted")

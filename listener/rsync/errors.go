@@ -155,7 +155,9 @@ func (e *Error) merge(next *Error) *Error {
 		e.addPath(p)
 	}
 	e.Omitted += next.Omitted
-	e.Cause = errors.Join(e.Cause, next.Cause)
+	if next.Cause != nil {
+		e.Cause = errors.Join(e.Cause, next.Cause)
+	}
 	return e
 }
 

@@ -157,8 +157,11 @@ func (r *Runner) run(ctx context.Context, j Job, res *Result) *Error {
 			break
 		}
 	}
-	if failed != nil {
-		failed.Cause = errors.Join(failed.Cause, r.sweep(j, plan))
+	if failed == nil {
+		return nil
+	}
+	if err := r.sweep(j, plan); err != nil {
+		failed.Cause = errors.Join(failed.Cause, err)
 	}
 	return failed
 }
