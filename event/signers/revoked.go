@@ -105,15 +105,12 @@ func (r *Revoked) hasKey(key ssh.PublicKey) bool {
 	return r.keys[string(w)] || r.sha1s[string(s1[:])] || r.sha256s[string(s256[:])]
 }
 
-// has looks for a certificate. Serial 0 means that its authority does not number certificates, and is never revoked.
+// has looks for a certificate. Serial 0, of authorities that do not number certificates, is in no list: parseKRL refuses it.
 func (c *revokedCerts) has(cert *ssh.Certificate) bool {
 	if c.keyIDs[cert.KeyId] {
 		return true
 	}
-	if cert.Serial == 0 {
-		return false
-	}
-	_, exact := slices.BinarySearchFunc(c.spans, cert.Serial, func(s span, n uint64) int {
+	_, found := slices.BinarySearchFunc(c.spans, cert.Serial, func(s span, n uint64) int {
 		switch {
 		case s.hi < n:
 			return -1
@@ -122,7 +119,7 @@ func (c *revokedCerts) has(cert *ssh.Certificate) bool {
 		}
 		return 0
 	})
-	return exact || slices.ContainsFunc(c.bits, func(b bitmap) bool { return b.has(cert.Serial) })
+	return found || slices.ContainsFunc(c.bits, func(b bitmap) bool { return b.has(cert.Serial) })
 }
 
 func (b bitmap) has(n uint64) bool {

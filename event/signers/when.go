@@ -52,10 +52,7 @@ func cutSuffixFold(s, suffix string) (string, bool) {
 // inStandardTime is the moment at which clocks in loc that ignore summer time show what wall shows. ssh-keygen reads local times like this: in
 // Berlin, 20260701 begins at one o'clock in the morning.
 func inStandardTime(wall time.Time, loc *time.Location) time.Time {
-	near := wall.In(loc)
-	if t := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, loc); !t.IsDST() {
-		near = t
-	}
+	near := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, loc)
 	const week = 7 * 24 * time.Hour
 	standard := near
 	for n := time.Duration(0); n < 104; n++ {
