@@ -1,0 +1,144 @@
+package trigger
+
+import (
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/trigger/collector"
+)
+
+// The types in this file travel as JSON between the commands and the hub, and are what --json prints. A field may be added; none changes its
+// meaning without a new Schema.
+
+// Schema is the version of these types.
+const Schema = 1
+
+// A Request asks for a change to be announced. Paths travel as base64, since a name may be any bytes.
+type Request struct {
+	Module    event.Module  `json:"module"`
+	Names     []RequestName `json:"names"`
+	Flip      bool          `json:"flip,omitempty"`
+	NotBefore time.Time     `json:"not_before,omitzero"` // flips only
+	Expires   time.Time     `json:"expires,omitzero"`    // flips only
+	DryRun    bool          `json:"dry_run,omitempty"`
+	Source    string        `json:"source,omitempty"` // who asks, for the log
+}
+
+// A RequestName is a Name as it travels.
+type RequestName struct {
+	Op   string `json:"op,omitempty"`
+	Path []byte `json:"path"`
+	From []byte `json:"from,omitempty"`
+}
+
+// A Published says what became of a Request.
+type Published struct {
+	Schema    int          `json:"schema"`
+	Module    event.Module `json:"module"`
+	Epoch     event.Epoch  `json:"epoch,omitempty"`
+	Serial    event.Serial `json:"serial,omitempty"`
+	At        time.Time    `json:"at,omitzero"`
+	Kind      event.Kind   `json:"kind"`
+	Records   int          `json:"records"`
+	Condensed bool         `json:"condensed,omitempty"` // directories were named in place of many paths
+	Line      string       `json:"line,omitempty"`
+	Set       []Described  `json:"set,omitempty"` // dry run: the records
+	Relaying  bool         `json:"relaying"`      // a hub runs and relays it now
+}
+
+// A Described is a record for people and scripts.
+type Described struct {
+	Op    string    `json:"op"`
+	Path  string    `json:"path"` // Go-quoted if it is not printable UTF-8
+	From  string    `json:"from,omitempty"`
+	Mode  string    `json:"mode,omitempty"` // octal st_mode
+	Size  int64     `json:"size,omitempty"`
+	MTime time.Time `json:"mtime,omitzero"`
+}
+
+// A Status is what a master knows of itself and its mirrors.
+type Status struct {
+	Schema     int               `json:"schema"`
+	Name       string            `json:"name"`
+	Now        time.Time         `json:"now"`
+	Running    bool              `json:"running"` // false when read from the databases while no hub runs
+	Modules    []ModuleStatus    `json:"modules"`
+	Transports []TransportStatus `json:"transports,omitempty"`
+}
+
+// A ModuleStatus is one module and its mirrors.
+type ModuleStatus struct {
+	Module   event.Module   `json:"module"`
+	Epoch    event.Epoch    `json:"epoch"`
+	Serial   event.Serial   `json:"serial"`
+	At       time.Time      `json:"at,omitzero"` // when that serial was announced
+	Entries  int64          `json:"entries"`     // in the manifest; 0 if there is none yet
+	Building string         `json:"building,omitempty"`
+	Mirrors  []MirrorStatus `json:"mirrors"`
+}
+
+// A MirrorStatus is where one mirror stands with one module, as the master sees it.
+type MirrorStatus struct {
+	collector.Standing
+	State  MirrorState   `json:"state"`
+	Behind event.Serial  `json:"behind"`           // serials announced and not applied
+	Lag    time.Duration `json:"lag_ns,omitempty"` // age of the oldest serial not applied
+}
+
+// A MirrorState is one word for where a mirror stands.
+type MirrorState string
+
+// The states of a mirror, as a master sees them.
+const (
+	Current  MirrorState = "current"  // everything announced is on its disk
+	Behind   MirrorState = "behind"   // working on it
+	Failing  MirrorState = "failing"  // it said that it could not, and tries again
+	Stuck    MirrorState = "blocked"  // it said that it cannot go on by itself
+	Away     MirrorState = "away"     // not heard of for longer than away_after
+	Diverged MirrorState = "diverged" // it has another history than this master: other epoch, or other line at the same serial
+)
+
+// A TransportStatus is what the hub knows of one of its transports.
+type TransportStatus struct {
+	Name      string    `json:"name"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"`
+	Error     string    `json:"error,omitempty"`
+	NextTry   time.Time `json:"next_try,omitzero"`
+	Waiting   int       `json:"waiting"` // messages in the outbox
+	Peers     int       `json:"peers,omitempty"`
+}
+
+// A Progress tells how many mirrors have a serial.
+type Progress struct {
+	Serial  event.Serial     `json:"serial"`
+	Have    int              `json:"have"`
+	Want    int              `json:"want"`
+	Elapsed time.Duration    `json:"elapsed_ns"`
+	Mirrors []MirrorProgress `json:"mirrors"`
+	Done    bool             `json:"done"`
+}
+
+// A MirrorProgress is one mirror's way to a serial.
+type MirrorProgress struct {
+	Mirror   string        `json:"mirror"`
+	Has      bool          `json:"has"`
+	Outcome  event.Outcome `json:"outcome,omitempty"`
+	Error    string        `json:"error,omitempty"`
+	Via      string        `json:"via,omitempty"`
+	Received time.Duration `json:"received_ns,omitempty"` // after it was announced, by the master's clock
+	Applied  time.Duration `json:"applied_ns,omitempty"`  // likewise
+	Away     bool          `json:"away,omitempty"`
+}
+
+// A LogEntry is one announcement for people and scripts.
+type LogEntry struct {
+	Epoch   event.Epoch  `json:"epoch"`
+	Serial  event.Serial `json:"serial"`
+	At      time.Time    `json:"at"`
+	Kind    event.Kind   `json:"kind"`
+	Records int          `json:"records"`
+	Source  string       `json:"source,omitempty"`
+	Digest  event.Digest `json:"digest"`
+	Line    string       `json:"line"`
+}

@@ -1,0 +1,116 @@
+package trigger
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/config"
+)
+
+// A Config is the configuration of a master.
+type Config struct {
+	Name     string      `toml:"name"`      // the principal whose key signs; the hub's name on the bus
+	Key      config.Path `toml:"key"`       // private key, or a .pub file whose private half ssh-agent has
+	SSHAgent config.Path `toml:"ssh_agent"` // socket of the ssh-agent; $SSH_AUTH_SOCK if empty
+	Trust    config.Path `toml:"trust"`     // allowed_signers file: the mirrors
+	Revoked  config.Path `toml:"revoked"`   // keys that are no longer good, as ssh-keygen -r takes them
+	State    config.Path `toml:"state"`     // folder of the journal; this host's, not on a network file system
+	Socket   config.Path `toml:"socket"`    // control socket
+
+	HeadEvery config.Duration `toml:"head_every"` // the head is signed anew this often
+	HeadTTL   config.Duration `toml:"head_ttl"`   // and holds this long
+	AwayAfter config.Duration `toml:"away_after"` // a mirror not heard of for this long is away, and not waited for
+
+	Modules   []ModuleConfig  `toml:"module"`
+	Transport config.Sections `toml:"transport"`
+}
+
+// A ModuleConfig is one [[module]] of a master.
+type ModuleConfig struct {
+	Name     string      `toml:"name"`
+	Path     config.Path `toml:"path"`     // root of the tree
+	Export   config.Path `toml:"export"`   // where .mirrorbus/ is written; in the tree if empty
+	Upstream string      `toml:"upstream"` // rsync URL that joining mirrors are told
+	Mirrors  []string    `toml:"mirrors"`  // names, or patterns as of path.Match, that may subscribe; all known mirrors if empty
+
+	KeepSerials   int             `toml:"keep_serials"`   // announcements kept in the export
+	KeepBytes     config.Size     `toml:"keep_bytes"`     // and their size
+	ManifestEvery config.Duration `toml:"manifest_every"` // the manifest is exported anew when this old and not current
+	PerDirectory  int             `toml:"per_directory"`  // more changed names in one directory are announced as the directory
+	MaxPaths      int             `toml:"max_paths"`      // longer path sets name directories instead
+}
+
+// Defaults is a Config with every default set.
+func Defaults() Config {
+	return Config{
+		Name: "master", State: "/var/lib/mirrorbus", Socket: "/run/mirrorbus/master.sock",
+		HeadEvery: config.Duration{Duration: 5 * time.Minute},
+		HeadTTL:   config.Duration{Duration: 15 * time.Minute},
+		AwayAfter: config.Duration{Duration: 15 * time.Minute},
+	}
+}
+
+func (m *ModuleConfig) fillDefaults() {
+	setDefault(&m.KeepSerials, 10_000)
+	setDefault(&m.KeepBytes, 1<<30)
+	setDefault(&m.ManifestEvery.Duration, time.Hour)
+	setDefault(&m.PerDirectory, 1000)
+	setDefault(&m.MaxPaths, 1_000_000)
+	if m.Export == "" {
+		m.Export = m.Path + "/" + event.ExportDir
+	}
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Validate checks what the types cannot, and fills the defaults of modules.
+func (c *Config) Validate() error {
+	if _, err := event.ParsePrincipal(c.Name); err != nil {
+		return config.Fault("name", err.Error(), "")
+	}
+	for _, f := range []struct {
+		key  string
+		path config.Path
+	}{{"key", c.Key}, {"trust", c.Trust}} {
+		if err := config.Require(f.key, f.path); err != nil {
+			return err
+		}
+		if err := config.NeedFile(f.key, f.path); err != nil {
+			return err
+		}
+	}
+	if c.HeadTTL.Duration < 2*c.HeadEvery.Duration {
+		return config.Fault("head_ttl", "is less than twice head_every", "then a head that comes a little late has expired; give it three times head_every")
+	}
+	if len(c.Modules) == 0 {
+		return config.Fault("module", "is missing", "add a [[module]] with name and path")
+	}
+	return c.validateModules()
+}
+
+func (c *Config) validateModules() error {
+	seen := map[string]bool{}
+	for i := range c.Modules {
+		m := &c.Modules[i]
+		if seen[m.Name] {
+			return config.Fault("module", fmt.Sprintf("%s stands twice", m.Name), "give each module a name of its own")
+		}
+		seen[m.Name] = true
+		m.fillDefaults()
+	}
+	return nil
+}
+
+// Validate checks one module.
+func (m *ModuleConfig) Validate() error {
+	if _, err := event.ParseModule(m.Name); err != nil {
+		return config.Fault("name", err.Error(), "")
+	}
+	return config.Require("path", m.Path)
+}
