@@ -12,8 +12,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports/transporttest"
 )
 
-// harness makes buses with the given capabilities.
-func harness(caps transports.Capabilities) transporttest.Harness {
+// harness makes buses with the given capabilities, and transports as open opens them.
+func harness(caps transports.Capabilities, open func(transports.Driver, transports.Role, transports.Env) (transports.Transport, error)) transporttest.Harness {
 	return transporttest.Harness{
 		Driver: mem.NewBus(mem.Options{Capabilities: caps}).Driver(),
 		Start: func(_ context.Context, env transports.Env) (*transporttest.Bus, error) {
@@ -21,8 +21,7 @@ func harness(caps transports.Capabilities) transporttest.Harness {
 			return &transporttest.Bus{
 				Open: func(role transports.Role, name string) (transports.Transport, error) {
 					env.Self = name
-					d := bus.Driver()
-					return d.Open(role, d.Config(role), env)
+					return open(bus.Driver(), role, env)
 				},
 				Stop:    func(context.Context) error { bus.Stop(); return nil },
 				Start:   func(context.Context) error { bus.Start(); return nil },
@@ -32,10 +31,27 @@ func harness(caps transports.Capabilities) transporttest.Harness {
 	}
 }
 
+// bare opens a transport as it is.
+func bare(d transports.Driver, role transports.Role, env transports.Env) (transports.Transport, error) {
+	return d.Open(role, &mem.Config{}, env)
+}
+
+// checked opens a transport as a process does.
+func checked(d transports.Driver, role transports.Role, env transports.Env) (transports.Transport, error) {
+	return transports.Registry{d}.Open(role, d.Name, &mem.Config{Name: env.Self}, env)
+}
+
 func TestConformance(t *testing.T) {
 	poor := transports.Capabilities{MaxBody: 372}
-	for name, caps := range map[string]transports.Capabilities{"all": mem.All(), "poor": poor} {
-		t.Run(name, func(t *testing.T) { transporttest.Run(t, harness(caps)) })
+	t.Run("all", func(t *testing.T) { transporttest.Run(t, harness(mem.All(), bare)) })
+	t.Run("all-checked", func(t *testing.T) { transporttest.Run(t, harness(mem.All(), checked)) })
+	t.Run("poor", func(t *testing.T) { transporttest.Run(t, harness(poor, bare)) })
+}
+
+func TestOpenRefusesAnotherConfiguration(t *testing.T) {
+	d := mem.NewBus(mem.Options{}).Driver()
+	if _, err := d.Open(transports.Mirror, &struct{}{}, transports.Env{}); err == nil || !strings.Contains(err.Error(), "want *mem.Config") {
+		t.Errorf("error is %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +50,7 @@ func (w *world) close() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), w.h.bound(), fmt.Errorf("gave up after %v", w.h.bound()))
 	defer cancel()
 	var errs []error
-	for _, p := range w.peers {
+	for _, p := range slices.Backward(w.peers) { // a master that serves came first and must leave last
 		if p.done != nil {
 			errs = append(errs, p.leave(ctx))
 		}
