@@ -1,0 +1,228 @@
+package hub
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/mirrorbus/mirrorbus/transports"
+)
+
+// A Client is the mirror side: it dials the hub, subscribes, and publishes over the same connection.
+type Client struct {
+	conf ClientConfig
+	env  transports.Env
+	log  *slog.Logger
+
+	mu  sync.Mutex
+	out *outgoing // nil while not connected
+}
+
+// NewClient checks the configuration. env needs Signer.
+func NewClient(c ClientConfig, env transports.Env) (*Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if env.Signer == nil {
+		return nil, errors.New("the hub knows its peers by their keys, and this process has none")
+	}
+	log := env.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Client{conf: c, env: env, log: log}, nil
+}
+
+// Run implements transports.Transport.
+func (c *Client) Run(ctx context.Context, subs []transports.Subscription, r transports.Receiver) error {
+	command, err := subscribeCommand(subs)
+	if err != nil {
+		return transports.Permanent(err)
+	}
+	outer := ctx
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l, err := c.dial(ctx)
+	if err != nil {
+		return preferCause(outer, err)
+	}
+	defer l.close()
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		l.tcp.Close() //nolint:errcheck // everything that still reads or writes says so
+		close(closed)
+	})
+	var parts sync.WaitGroup
+	err = c.work(ctx, l, command, r, fail, &parts)
+	fail(err) // ends the parts; if something else failed before, that is the cause
+	c.setOut(nil)
+	<-closed
+	parts.Wait()
+	return context.Cause(ctx)
+}
+
+// preferCause returns why ctx ended if it did, err otherwise.
+func preferCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// work subscribes and receives on the link until it ends. What it starts in parts ends with ctx.
+func (c *Client) work(
+	ctx context.Context, l *link, command string, r transports.Receiver, fail context.CancelCauseFunc, parts *sync.WaitGroup,
+) error {
+	pub, err := l.start("publish v1")
+	if err != nil {
+		return err
+	}
+	sub, err := l.start(command)
+	if err != nil {
+		return err
+	}
+	beat, err := sub.ready()
+	if err != nil {
+		return err
+	}
+	if err := l.tcp.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("connection to hub: %w", err)
+	}
+	out := newOutgoing(ctx.Done())
+	parts.Go(func() { fail(out.write(pub, newWatchdog(writeTimeout, func() { fail(errStuck) }))) })
+	parts.Go(func() { fail(out.answers(pub)) })
+	parts.Go(func() {
+		keepAlive(ctx, l.client, c.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("hub %s: %w", c.conf.Address, err)) })
+	})
+	c.setOut(out)
+	r.Connected()
+	return c.receive(ctx, sub, r, newWatchdog(3*beat, func() { fail(errMute) }))
+}
+
+const writeTimeout = time.Minute // without any progress of a message to the hub
+
+var (
+	errStuck = errors.New("the hub takes no more of a message")
+	errMute  = errors.New("the hub has sent nothing for three times as long as it should")
+)
+
+// receive hands what comes to r.
+func (c *Client) receive(ctx context.Context, sub *remote, r transports.Receiver, dog *watchdog) error {
+	for {
+		m, err := sub.next(dog)
+		if err != nil {
+			return err
+		}
+		m.From = c.conf.Address
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := r.Receive(ctx, m); err != nil {
+			return fmt.Errorf("receive on %s: %w", m.Topic, err)
+		}
+	}
+}
+
+// Publish implements transports.Transport. It returns when the hub has answered.
+func (c *Client) Publish(ctx context.Context, m transports.Message) error {
+	if err := capabilities(transports.Mirror).Check(m); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	out := c.out
+	c.mu.Unlock()
+	if out == nil {
+		return transports.ErrNotConnected
+	}
+	return out.publish(ctx, m)
+}
+
+func (c *Client) setOut(out *outgoing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = out
+}
+
+// A remote is a command that runs on the hub.
+type remote struct {
+	wait   func() error  // for the command's end; its error says how that was
+	hangUp func()        // ends the whole connection
+	lines  *bufio.Reader // its standard output
+	input  io.WriteCloser
+	said   *capped // its standard error
+}
+
+// ready waits until the subscription stands and returns how often the hub writes at least.
+func (r *remote) ready() (time.Duration, error) {
+	line, err := readLine(r.lines)
+	if err != nil {
+		return 0, r.why(err)
+	}
+	text, ok := strings.CutPrefix(line, "ready ")
+	ms, err := strconv.ParseUint(text, 10, 31)
+	if !ok || err != nil || ms == 0 {
+		return 0, fmt.Errorf("%w: the hub answers %.80q", errFrame, line)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// next reads up to the end of the next message.
+func (r *remote) next(dog *watchdog) (m transports.Message, err error) {
+	line, size := "beat", 0
+	for line == "beat" {
+		err = dog.watch(func() error {
+			line, err = readLine(r.lines)
+			return err
+		})
+		if err != nil {
+			return m, r.why(err)
+		}
+	}
+	if m, size, err = parseHeader(line); err != nil {
+		return m, err
+	}
+	if m.Body, err = readBody(r.lines, size, dog); err != nil {
+		return m, r.why(err)
+	}
+	return m, nil
+}
+
+// why finds out why the command's output has ended: how the command did is told right after that.
+func (r *remote) why(err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	late := time.AfterFunc(farewell, r.hangUp)
+	err = r.wait()
+	late.Stop()
+	var end *ssh.ExitError
+	switch {
+	case !errors.As(err, &end):
+		return transports.ErrClosed
+	case end.Signal() != "":
+		return fmt.Errorf("%w: %s", transports.ErrClosed, oneLine(end.Msg()))
+	case end.ExitStatus() == exitNoTry || end.ExitStatus() == exitUsage || end.ExitStatus() == exitData:
+		return transports.Permanent(fmt.Errorf("the hub refuses: %s", r.said))
+	}
+	return fmt.Errorf("%w: %s", transports.ErrClosed, r.said)
+}
+
+// capped keeps the first bytes written to it, and can be read when the writer is done.
+type capped struct{ bytes.Buffer }
+
+func (c *capped) Write(b []byte) (int, error) {
+	c.Buffer.Write(b[:min(len(b), maxLine-min(maxLine, c.Len()))])
+	return len(b), nil
+}
+
+func (c *capped) String() string { return oneLine(strings.TrimSpace(c.Buffer.String())) }
