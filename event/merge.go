@@ -1,13 +1,15 @@
 package event
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
 
 // Merge joins path sets, oldest first, into one that says what all of them say together: where two speak of a path the later one is believed,
-// and nothing that an earlier one asked for is lost. A set that came between counts even if the result does not show it: a directory that was
-// gone and is there again is taken as a Tree, since a mirror may still hold what was below it.
+// and nothing that an earlier one asked for is lost. A mirror that stands anywhere before the first set is as the last one says once it has
+// done what the merged set asks for. What came between counts even if it does not show: a directory that was gone, or was no directory, and is
+// one again becomes a Tree, since a mirror may still hold what used to be below it.
 func Merge(sets ...PathSet) PathSet {
 	switch len(sets) {
 	case 0:
@@ -15,231 +17,339 @@ func Merge(sets ...PathSet) PathSet {
 	case 1:
 		return sets[0]
 	}
-	m := merger{records: map[string]Record{}}
-	last := len(sets) - 1
+	m := merger{records: map[string]Record{}, links: map[[2]uint64]uint64{}}
 	for i, s := range sets {
-		m.prune(s)
-		for _, r := range s {
-			if r.Op == Renamed && i != last {
-				m.put(Record{Op: Gone, Path: r.From})
-				r = Record{Op: Tree, Mode: r.Mode, MTime: r.MTime, Path: r.Path}
-			}
-			m.put(r)
-		}
+		now := m.chained(s)
+		m.add(vacated(s), i)
+		m.add(now, i)
 	}
-	return m.set()
+	return sorted(m.records)
 }
 
 type merger struct {
 	records map[string]Record
+	links   map[[2]uint64]uint64 // set and link number there: link number here
 }
 
-// prune drops what earlier sets said below paths that s says are gone, and turns an earlier "gone" above a path of s into a Tree.
-func (m *merger) prune(s PathSet) {
-	if gone := s.gone(); gone != nil {
-		for p := range m.records {
-			if nearest(gone, p) != "" {
-				delete(m.records, p)
-			}
-		}
-	}
-	earlier := map[string]bool{}
-	for p, r := range m.records {
-		if r.Op == Gone {
-			earlier[p] = true
-		}
-	}
-	for _, r := range s {
-		if r.Op == Gone {
-			continue
-		}
-		for above := nearest(earlier, r.Path); above != ""; above = nearest(earlier, above) {
-			m.records[above] = Record{Op: Tree, Path: above}
-			delete(earlier, above)
-		}
-	}
-}
-
-// put joins the later record r with what stands for its path.
-func (m *merger) put(r Record) {
-	old, ok := m.records[r.Path]
-	if ok {
-		r.Op = joined(old, r)
+// chained lets a rename of what was itself renamed begin at the first name, the one that a mirror may have.
+func (m *merger) chained(s PathSet) PathSet {
+	s = slices.Clone(s)
+	for i, r := range s {
 		if r.Op != Renamed {
-			r.From = ""
-		}
-		if r.Op == Tree || r.Op == Level {
-			r.Size, r.Link, r.Sum = 0, 0, Digest{}
-		}
-	}
-	m.records[r.Path] = r
-}
-
-// joined is the op that asks for at least what both ops ask for, given that the later record states what is.
-func joined(old, now Record) Op {
-	if now.Op == Gone || now.Op == Tree || now.Op == Renamed {
-		return now.Op
-	}
-	wasTree := old.Op == Tree || old.Op == Gone || old.Op == Renamed
-	switch {
-	case now.IsDir() && wasTree:
-		return Tree
-	case now.IsDir() && old.Op == Level:
-		return Level
-	case now.Op == Meta:
-		if old.Op == Meta {
-			return Meta
-		}
-		return Write
-	}
-	return now.Op
-}
-
-func (m *merger) set() PathSet {
-	s := make(PathSet, 0, len(m.records))
-	for _, r := range m.records {
-		s = append(s, r)
-	}
-	slices.SortFunc(s, func(a, b Record) int { return strings.Compare(a.Path, b.Path) })
-	return s.withoutContradictions()
-}
-
-// withoutContradictions resolves what only a rename beside other sets can leave: a path below one that is gone makes that one a Tree.
-func (s PathSet) withoutContradictions() PathSet {
-	gone := s.gone()
-	if gone == nil {
-		return s
-	}
-	again := map[string]bool{}
-	for _, r := range s {
-		if r.Op == Gone {
 			continue
 		}
-		for above := nearest(gone, r.Path); above != ""; above = nearest(gone, above) {
-			again[above] = true
-		}
-	}
-	for i := range s {
-		if again[s[i].Path] {
-			s[i] = Record{Op: Tree, Path: s[i].Path}
+		if before, ok := m.records[r.From]; ok && before.Op == Renamed {
+			s[i].From = before.From
 		}
 	}
 	return s
 }
 
-// Condense names directories in place of their entries wherever more than perDir records share one, so that at most about limit records are
-// left: first as Level, then, from the deepest up, as Tree. What is announced at the top of the module stays by name. ok is false when even
-// that is too long; then only the manifest can tell what changed. A Gone or Renamed record is kept as long as it can be.
-func (s PathSet) Condense(perDir, limit int) (_ PathSet, ok bool) {
-	if len(s) <= limit && perDir <= 0 {
-		return s, true
-	}
-	s = s.levels(perDir)
-	for len(s) > limit {
-		next := s.raise()
-		if len(next) == len(s) {
-			return s, false
+// vacated is the set of old names of the directories renamed in s: gone, unless s itself says otherwise later.
+func vacated(s PathSet) PathSet {
+	gone := map[string]Record{}
+	for _, r := range s {
+		if r.Op == Renamed {
+			gone[r.From] = Record{Op: Gone, Path: r.From}
 		}
-		s = next
 	}
-	return s, true
+	return sorted(gone)
 }
 
-// levels replaces the single-inode records of a crowded directory by one Level record.
-func (s PathSet) levels(perDir int) PathSet {
-	crowd := map[string]int{}
+// add takes the next set in.
+func (m *merger) add(s PathSet, number int) {
+	if len(s) == 0 {
+		return
+	}
+	m.reopen(s)
+	m.prune(s)
+	s = m.widened(s)
+	m.prune(s)
 	for _, r := range s {
-		if dir := parent(r.Path); dir != "" && r.single() {
-			crowd[dir]++
+		if r.Link != 0 {
+			r.Link = m.link(number, r.Link)
+		}
+		if old, ok := m.records[r.Path]; ok {
+			r = joined(old, r)
+		}
+		if r.Op == Renamed && r.Check() != nil { // renamed back, or into itself by way of another name
+			r.Op, r.From = Tree, ""
+		}
+		m.records[r.Path] = r
+	}
+}
+
+// link renumbers: equal numbers in two sets do not mean one inode.
+func (m *merger) link(set int, number uint64) uint64 {
+	key := [2]uint64{uint64(set), number}
+	if _, ok := m.links[key]; !ok {
+		m.links[key] = uint64(len(m.links)) + 1
+	}
+	return m.links[key]
+}
+
+// reopen turns what was no directory into a Tree if s has something below it.
+func (m *merger) reopen(s PathSet) {
+	closed := map[string]bool{}
+	for p, r := range m.records {
+		if r.closed() {
+			closed[p] = true
 		}
 	}
+	for _, r := range s {
+		if r.Op == Gone {
+			continue
+		}
+		for above := nearest(closed, r.Path); above != ""; above = nearest(closed, above) {
+			m.records[above] = Record{Op: Tree, Path: above}
+			delete(closed, above)
+		}
+	}
+}
+
+// prune drops what earlier sets said of paths that s speaks for without naming them.
+func (m *merger) prune(s PathSet) {
+	whole, levels := map[string]bool{}, map[string]bool{}
+	for _, r := range s {
+		switch {
+		case r.closed() || r.Op == Tree || r.Op == Renamed:
+			whole[r.Path] = true
+		case r.Op == Level:
+			levels[r.Path] = true
+		}
+	}
+	maps.DeleteFunc(m.records, func(p string, r Record) bool {
+		return nearest(whole, p) != "" || levels[parent(p)] && !r.IsDir() && !r.Spans()
+	})
+}
+
+// widened asks for a Tree where a Level leaves a doubt. A Level does not tell which directories went: one that an earlier set spoke of may be
+// gone now unless s speaks of it too, and one that s speaks of may be another than the one a mirror has if there was a Level above it before.
+func (m *merger) widened(s PathSet) PathSet {
+	s = slices.Clone(s)
+	levels, there := s.directories()
+	for p := range m.records {
+		for dir := p; parent(dir) != ""; dir = parent(dir) {
+			if i, ok := levels[parent(dir)]; ok && !there[dir] {
+				s[i].Op = Tree
+			}
+		}
+	}
+	for i, r := range s {
+		if r.Op == Gone {
+			continue
+		}
+		if m.records[parent(r.Path)].Op == Level && (r.Op == Write && r.IsDir() || r.Op == Level) {
+			s[i].Op = Tree
+		}
+		for dir := parent(r.Path); parent(dir) != ""; dir = parent(dir) {
+			if _, known := m.records[dir]; !known && m.records[parent(dir)].Op == Level {
+				m.records[dir] = Record{Op: Tree, Path: dir}
+			}
+		}
+	}
+	return s
+}
+
+// directories tells where the Level records of s are and which directories s says are there, be it by what it names below them.
+func (s PathSet) directories() (levels map[string]int, there map[string]bool) {
+	levels, there = map[string]int{}, map[string]bool{}
+	for i, r := range s {
+		if r.Op == Level {
+			levels[r.Path] = i
+		}
+		if r.Op == Gone {
+			continue
+		}
+		there[r.Path] = true
+		for dir := parent(r.Path); dir != "" && !there[dir]; dir = parent(dir) {
+			there[dir] = true
+		}
+	}
+	return levels, there
+}
+
+// closed tells whether the record says that there is no directory at its path, hence nothing below.
+func (r Record) closed() bool {
+	return r.Op == Gone || (r.Op == Write || r.Op == Meta) && r.Mode&ModeType != ModeDir
+}
+
+// closed is the set of paths that s says are no directories.
+func (s PathSet) closed() map[string]bool {
+	closed := map[string]bool{}
+	for _, r := range s {
+		if r.closed() {
+			closed[r.Path] = true
+		}
+	}
+	return closed
+}
+
+// joined is the later record now, asking for at least what the earlier one of the same path asked for.
+func joined(old, now Record) Record {
+	switch {
+	case now.closed():
+		if now.Op == Meta && old.Op != Meta {
+			now.Op = Write
+		}
+		return now
+	case now.Op == Renamed:
+		return now
+	case old.Op == Renamed:
+		now.Op, now.From = Renamed, old.From
+	case old.Op == Tree || old.closed():
+		now.Op = Tree
+	case old.Op == Level && now.Op != Tree:
+		now.Op = Level
+	case now.Op == Meta && old.Op != Meta:
+		now.Op = Write
+	}
+	if now.Mode == 0 {
+		now.Link = 0
+	}
+	return now
+}
+
+// Condense names directories in place of their entries, so that at most about limit records are left. Wherever more than perDir records (0: no
+// matter how many) are about entries of one directory that are not directories, one Level stands for them. If that is not short enough,
+// records are replaced by a Tree of their directory, the deepest first. ok is false when even that is too long; then only the manifest can tell
+// what changed. A Renamed is kept as long as it can be.
+//
+// A directory that is there is never folded into a Level: whoever merges the set with others must know which directories are new.
+func (s PathSet) Condense(perDir, limit int) (_ PathSet, ok bool) {
+	if perDir > 0 {
+		s = s.levels(perDir)
+	}
+	if len(s) > limit {
+		s = s.topmost()
+	}
+	for depth := s.depth(); len(s) > limit && depth > 0; depth-- {
+		s = s.raise(depth)
+	}
+	return s, len(s) <= limit
+}
+
+// levels replaces the records of a crowded directory by one Level record.
+func (s PathSet) levels(perDir int) PathSet {
+	crowd, source := map[string]int{}, map[string]bool{}
+	for _, r := range s {
+		if r.folds() {
+			crowd[parent(r.Path)]++
+		}
+		for dir := r.From; dir != ""; dir = parent(dir) {
+			source[dir] = true // what is said of it must stay, for the sake of what is said of the old name
+		}
+	}
+	closed := s.closed()
 	out := map[string]Record{}
 	for _, r := range s {
 		dir := parent(r.Path)
-		if dir == "" || !r.single() || crowd[dir] <= perDir {
-			keepWider(out, r)
-			continue
+		switch {
+		case nearest(closed, r.Path) != "": // told by what is above, which may be about to be folded
+		case dir == "" || !r.folds() || crowd[dir] <= perDir || source[r.Path]:
+			widen(out, r)
+		default:
+			widen(out, Record{Op: Level, Path: dir})
 		}
-		keepWider(out, Record{Op: Level, Path: dir})
 	}
 	return sorted(out)
 }
 
-// raise replaces the records at the greatest depth by Tree records of their directories.
-func (s PathSet) raise() PathSet {
+// folds tells whether a Level of its directory can stand for the record. Names of one inode stay names, since only a list of all of them keeps
+// them together.
+func (r Record) folds() bool {
+	return r.closed() && r.Link == 0
+}
+
+// topmost drops what a record above says already: a Tree, or one of what is no directory.
+func (s PathSet) topmost() PathSet {
+	closed := s.closed()
+	kept, _ := s.Swallow()
+	return slices.DeleteFunc(kept, func(r Record) bool { return nearest(closed, r.Path) != "" })
+}
+
+func (s PathSet) depth() int {
 	deepest := 0
 	for _, r := range s {
 		deepest = max(deepest, strings.Count(r.Path, "/"))
 	}
-	if deepest == 0 {
-		return s
-	}
-	out := map[string]Record{}
-	for _, r := range s {
-		if strings.Count(r.Path, "/") < deepest {
-			keepWider(out, r)
-			continue
-		}
-		keepWider(out, Record{Op: Tree, Path: parent(r.Path)})
-		if r.Op == Renamed {
-			keepWider(out, Record{Op: Gone, Path: r.From})
-		}
-	}
-	return sorted(out)
+	return deepest
 }
 
-// single tells whether the record is about one entry of its directory, which reading that directory's level would tell too. A directory that was
-// written counts (a level creates it); a Gone counts (a level with deletions removes it).
-func (r Record) single() bool { return r.Op == Write || r.Op == Meta || r.Op == Gone }
-
-// keepWider puts r unless what stands there asks for more.
-func keepWider(out map[string]Record, r Record) {
-	rank := map[Op]int{Meta: 1, Write: 2, Gone: 3, Level: 4, Renamed: 5, Tree: 6}
-	old, ok := out[r.Path]
-	switch {
-	case !ok || rank[r.Op] > rank[old.Op]:
-		if ok && r.Mode == 0 && old.IsDir() {
-			r.Mode, r.MTime = old.Mode, old.MTime
+// raise replaces the records at this depth by Tree records of their directories.
+func (s PathSet) raise(depth int) PathSet {
+	out := map[string]Record{}
+	for _, r := range s {
+		if strings.Count(r.Path, "/") < depth {
+			widen(out, r)
+			continue
 		}
-		out[r.Path] = r
-	case old.Mode == 0 && r.IsDir():
-		old.Mode, old.MTime = r.Mode, r.MTime
-		out[r.Path] = old
+		widen(out, Record{Op: Tree, Path: parent(r.Path)})
+		if r.Op == Renamed {
+			widen(out, s.left(r.From))
+		}
 	}
+	return sorted(out).topmost()
+}
+
+// left says of the old name of a renamed directory what s says without the rename: gone, or a directory whose old entries may still be there.
+func (s PathSet) left(from string) Record {
+	for _, r := range s {
+		if r.Op != Gone && (r.Path == from && r.IsDir() || Under(from, r.Path)) {
+			return Record{Op: Tree, Path: from}
+		}
+		if r.Op != Gone && r.Path == from {
+			return r
+		}
+	}
+	return Record{Op: Gone, Path: from}
+}
+
+// widen puts r unless what stands there asks for more.
+func widen(out map[string]Record, r Record) {
+	rank := map[Op]int{Gone: 1, Meta: 2, Write: 3, Level: 4, Tree: 5, Renamed: 6}
+	old, ok := out[r.Path]
+	if ok && rank[old.Op] > rank[r.Op] {
+		old, r = r, old
+	}
+	if ok && r.Mode == 0 && old.Mode&ModeType == ModeDir {
+		r.Mode, r.MTime = old.Mode, old.MTime
+	}
+	out[r.Path] = r
 }
 
 func sorted(m map[string]Record) PathSet {
-	return (&merger{records: m}).set()
+	s := make(PathSet, 0, len(m))
+	for _, r := range m {
+		s = append(s, r)
+	}
+	slices.SortFunc(s, func(a, b Record) int { return strings.Compare(a.Path, b.Path) })
+	return s
 }
 
 func parent(p string) string {
-	i := strings.LastIndexByte(p, '/')
-	if i < 0 {
-		return ""
-	}
-	return p[:i]
+	return p[:max(strings.LastIndexByte(p, '/'), 0)]
 }
 
-// trees is the set of directories that are asked for with everything below.
-func (s PathSet) trees() map[string]bool {
+// Swallow drops the records that a Tree above them already asks for, and tells which were dropped: they still say what should be found there.
+// Of a rename into such a Tree it keeps that the old name is gone.
+func (s PathSet) Swallow() (kept, swallowed PathSet) {
 	trees := map[string]bool{}
 	for _, r := range s {
 		if r.Op == Tree || r.Op == Renamed {
 			trees[r.Path] = true
 		}
 	}
-	return trees
-}
-
-// Swallow drops the records that a Tree above them already asks for, and tells which were dropped: they still say what should be found there.
-func (s PathSet) Swallow() (kept, swallowed PathSet) {
-	trees := s.trees()
+	out := map[string]Record{}
 	for _, r := range s {
-		if nearest(trees, r.Path) != "" {
-			swallowed = append(swallowed, r)
-		} else {
-			kept = append(kept, r)
+		if nearest(trees, r.Path) == "" {
+			widen(out, r)
+			continue
+		}
+		swallowed = append(swallowed, r)
+		if r.Op == Renamed && nearest(trees, r.From) == "" {
+			widen(out, s.left(r.From))
 		}
 	}
-	return kept, swallowed
+	return sorted(out), swallowed
 }
