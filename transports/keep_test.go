@@ -159,6 +159,23 @@ func TestKeepLogsWhatChanges(t *testing.T) {
 			times(50, attempt{connected: time.Second, err: refused}),
 			[]string{"connected", down + "refused", "connected", `"connection does not last, trying again" error=refused`, "connected"},
 		},
+		"comes and goes, lasts, and is lost": {
+			append(times(3, attempt{connected: time.Second, err: refused}), attempt{connected: time.Hour, err: refused}),
+			[]string{
+				"connected", down + "refused", "connected", `"connection does not last, trying again" error=refused`,
+				"connected", down + "refused", "connected",
+			},
+		},
+		"comes and goes with a server that is away in between": {
+			[]attempt{
+				{connected: time.Second, err: refused}, {connected: time.Second, err: refused}, {err: unknown},
+				{connected: time.Second, err: refused}, {err: unknown}, {connected: time.Second, err: refused},
+			},
+			[]string{
+				"connected", down + "refused", "connected", `"connection does not last, trying again" error=refused`,
+				down + `"unknown host"`, "connected",
+			},
+		},
 		"no reason given": {[]attempt{{}}, []string{down + `"connection closed by the other side"`, "connected"}},
 	} {
 		t.Run(name, func(t *testing.T) {
