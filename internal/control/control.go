@@ -181,7 +181,12 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 
 // Each reads a stream line by line and gives each to f until it ends or f fails.
 func (c *Client) Each(ctx context.Context, path string, f func(json.RawMessage) error) error {
-	resp, err := c.send(ctx, http.MethodGet, path, nil)
+	return c.Stream(ctx, http.MethodGet, path, f)
+}
+
+// Stream is Each for any method.
+func (c *Client) Stream(ctx context.Context, method, path string, f func(json.RawMessage) error) error {
+	resp, err := c.send(ctx, method, path, nil)
 	if err != nil {
 		return err
 	}
