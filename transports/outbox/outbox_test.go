@@ -98,7 +98,7 @@ func (n *next) Publish(_ context.Context, m transports.Message) error {
 			return err
 		}
 	}
-	n.got = append(n.got, m.Topic.Module+" "+string(m.Body))
+	n.got = append(n.got, m.Topic.String()+" "+string(m.Body))
 	return nil
 }
 
@@ -204,7 +204,7 @@ func TestBodyGoesWithTheLastTransport(t *testing.T) {
 		r := relay(t, db, nil)
 		synctest.Wait()
 		r.stop()
-		want(t, "sent", r.next.received(), "fedora body")
+		want(t, "sent", r.next.received(), "announce/fedora body")
 		if n := count(t, db, "SELECT count(*) FROM outbox_message"); n != 1 {
 			t.Errorf("%d bodies are stored while one transport has to send it yet", n)
 		}
@@ -226,11 +226,11 @@ func TestSendsInOrderAndWakes(t *testing.T) {
 		r := relay(t, db, nil)
 		defer r.stop()
 		synctest.Wait()
-		want(t, "sent", r.next.received(), "fedora 1", "debian 2", "fedora 3")
+		want(t, "sent", r.next.received(), "announce/fedora 1", "announce/debian 2", "announce/fedora 3")
 		put(t, db, []string{"irc"}, entry(fedora, "4"))
 		r.Wake()
 		synctest.Wait()
-		want(t, "sent", r.next.received()[3:], "fedora 4")
+		want(t, "sent", r.next.received()[3:], "announce/fedora 4")
 	})
 }
 
@@ -253,7 +253,7 @@ func TestLongAndShortForms(t *testing.T) {
 		synctest.Wait()
 		s := stat(t, db)
 		r.stop()
-		want(t, "sent", r.next.received(), "fedora short", "fedora slim", "fedora last")
+		want(t, "sent", r.next.received(), "announce/fedora short", "announce/fedora slim", "announce/fedora last")
 		if n := strings.Count(r.log.String(), "message dropped"); n != 2 || s.Dropped != 2 || s.Waiting != 0 {
 			t.Errorf("logged %d times, stat is %+v; want two dropped:\n%s", n, s, r.log)
 		}
@@ -272,7 +272,7 @@ func TestNewerReplacesUnsent(t *testing.T) {
 		r := relay(t, db, nil)
 		synctest.Wait()
 		r.stop()
-		want(t, "sent", r.next.received(), "fedora change", "debian its head", "fedora new head")
+		want(t, "sent", r.next.received(), "announce/fedora change", "announce/debian its head", "announce/fedora new head")
 		if n := count(t, db, "SELECT count(*) FROM outbox_waiting WHERE transport = 'mail'"); n != 3 {
 			t.Errorf("%d messages wait for the transport that the newer one is not for, want 3", n)
 		}

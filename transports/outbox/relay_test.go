@@ -39,7 +39,7 @@ func TestRetriesUntilItGoes(t *testing.T) {
 			t.Errorf("stats are %+v, %v after all was sent; want none", all, err)
 		}
 		r.stop()
-		want(t, "sent", r.next.received(), "fedora 1", "fedora 2")
+		want(t, "sent", r.next.received(), "announce/fedora 1", "announce/fedora 2")
 		want(t, "log", r.logged(),
 			`"cannot send, trying again" error="publish on announce/fedora: not connected"`,
 			`"cannot send, trying again" error="publish on announce/fedora: flooding"`,
@@ -102,12 +102,12 @@ func TestOneTopicDoesNotHoldOthers(t *testing.T) {
 			return nil
 		})
 		synctest.Wait()
-		want(t, "sent", r.next.received(), "debian 1")
+		want(t, "sent", r.next.received(), "announce/debian 1")
 		tries := len(r.next.attempts())
 		put(t, db, []string{"irc"}, entry(debian, "2"))
 		r.Wake()
 		synctest.Wait()
-		want(t, "sent", r.next.received(), "debian 1", "debian 2")
+		want(t, "sent", r.next.received(), "announce/debian 1", "announce/debian 2")
 		if n := len(r.next.attempts()) - tries; n != 1 {
 			t.Errorf("tried %d messages when woken, want only that of the topic that goes", n)
 		}
@@ -118,7 +118,7 @@ func TestOneTopicDoesNotHoldOthers(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		r.stop()
 		got := r.next.received()[2:]
-		if len(got) != 250 || got[0] != "fedora 0" || got[249] != "fedora 249" {
+		if len(got) != 250 || got[0] != "announce/fedora 0" || got[249] != "announce/fedora 249" {
 			t.Errorf("sent %d later, want all 250 in order: %.3q", len(got), got)
 		}
 	})
@@ -167,7 +167,7 @@ func TestWhatWasSentIsForgottenEvenAtTheEnd(t *testing.T) {
 		if err := outbox.NewRelay(outbox.Options{DB: db, Name: "irc", Transport: e, Caps: limits}).Run(ctx); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		want(t, "sent", e.received(), fmt.Sprintf("fedora %d", i+1))
+		want(t, "sent", e.received(), fmt.Sprintf("announce/fedora %d", i+1))
 	}
 	if n := count(t, db, "SELECT count(*) FROM outbox_waiting"); n != 0 {
 		t.Errorf("%d messages wait, want none", n)
@@ -189,7 +189,7 @@ func TestDatabaseThatCannotBeWritten(t *testing.T) {
 		put(t, db, []string{"irc"}, entry(fedora, "2"))
 		time.Sleep(time.Hour)
 		r.stop()
-		want(t, "sent", r.next.received(), "fedora 1", "fedora 2")
+		want(t, "sent", r.next.received(), "announce/fedora 1", "announce/fedora 2")
 		want(t, "log", r.logged(),
 			`"cannot send, trying again" error="outbox: forget what was sent: attempt to write a readonly database (8)"`, `"sending again"`)
 	})
@@ -234,7 +234,7 @@ func TestManyDrainFast(t *testing.T) {
 	}
 	t.Logf("%d messages in %v", n, time.Since(began))
 	for i, got := range e.received() {
-		if got != fmt.Sprintf("fedora %d", i) {
+		if got != fmt.Sprintf("announce/fedora %d", i) {
 			t.Fatalf("message %d is %q", i, got)
 		}
 	}
