@@ -24,6 +24,7 @@ const (
 	putHead    = "put, replacing the last one of its topic"
 	disconnect = "the transport loses its connection"
 	refuse     = "the transport refuses the topic"
+	pick       = "the transport refuses every other message"
 	mumble     = "the transport takes messages and says that it did not"
 	heal       = "the transport is well, and says so"
 	wait       = "some time passes"
@@ -41,7 +42,7 @@ var topics = []transports.Topic{fedora, debian, {Kind: transports.Report, Module
 // TestNothingIsLost: whatever happens, in the end each message has been sent, in the order of its topic, unless a newer one replaced it.
 func TestNothingIsLost(t *testing.T) {
 	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
-		what := []string{putChange, putChange, putChange, putHead, putHead, disconnect, refuse, mumble, heal, wait, wait, restart}
+		what := []string{putChange, putChange, putChange, putHead, putHead, disconnect, refuse, pick, mumble, heal, wait, wait, restart}
 		return step{
 			rapid.SampledFrom(what).Draw(t, "what"), rapid.IntRange(0, len(topics)-1).Draw(t, "topic"),
 			time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second,
@@ -117,6 +118,13 @@ func (l *life) do(ctx context.Context, s step) error {
 		l.next.set(func(m transports.Message) error {
 			if m.Topic == topics[s.topic] {
 				return errors.New("refused")
+			}
+			return nil
+		})
+	case pick:
+		l.next.set(func(m transports.Message) error {
+			if m.Body[len(m.Body)-1]%2 == 1 {
+				return errors.New("picky")
 			}
 			return nil
 		})

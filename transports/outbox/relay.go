@@ -103,25 +103,20 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 }
 
-// idle waits until there is something to do, and returns false if that is to end.
+// idle waits until there may be something to do, and returns false if that is to end.
 func (r *Relay) idle(ctx context.Context) bool {
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-r.connected:
-			r.wait.Reset()
-		case <-r.retry:
-		case <-r.wake:
-			if r.down {
-				continue
-			}
-			return true // what is stuck stays so until it is due
-		}
-		r.retry, r.down = nil, false
-		clear(r.stuck)
-		return true
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.wake:
+		return true // what is down or stuck stays so until it is due
+	case <-r.connected:
+		r.wait.Reset()
+	case <-r.retry:
 	}
+	r.retry, r.down = nil, false
+	clear(r.stuck)
+	return true
 }
 
 // failed decides when to try again, and says what is wrong.
@@ -155,7 +150,7 @@ func (r *Relay) well(ctx context.Context) {
 	r.record(ctx, "", time.Time{}, time.Time{})
 }
 
-// drain sends all that waits and is not stuck. Its error is the first one met.
+// drain sends all that waits, but what is down or stuck. Its error is the first one met.
 func (r *Relay) drain(ctx context.Context) error {
 	if r.down {
 		return nil
