@@ -1,11 +1,14 @@
 // Package all is the list of transports that the program has: one line each. It is the only place that imports them all.
 package all
 
-import "github.com/mirrorbus/mirrorbus/transports"
+import (
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/hub"
+)
 
 // Registry returns the list, the embedded default first.
 func Registry() transports.Registry {
 	return transports.Registry{
-		// One line for each transport: its package's Driver().
+		hub.Driver(),
 	}
 }

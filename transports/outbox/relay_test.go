@@ -124,6 +124,26 @@ func TestOneTopicDoesNotHoldOthers(t *testing.T) {
 	})
 }
 
+func TestSecondTopicThatFailsDoesNotPostponeTheFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, db *sql.DB) {
+		put(t, db, []string{"irc"}, entry(fedora, "1"))
+		r := relay(t, db, func(m transports.Message) error {
+			return transports.Permanent(errors.New("not allowed on " + m.Topic.Module))
+		})
+		synctest.Wait()
+		first := stat(t, db)
+		time.Sleep(30 * time.Second)
+		put(t, db, []string{"irc"}, entry(debian, "2"))
+		r.Wake()
+		synctest.Wait()
+		first.Waiting++
+		if s := stat(t, db); s != first || len(r.next.attempts()) != 2 {
+			t.Errorf("after %d attempts the stat is %+v, want both tried and %+v", len(r.next.attempts()), s, first)
+		}
+		r.stop()
+	})
+}
+
 // silent is a transport that never answers.
 type silent struct{}
 
