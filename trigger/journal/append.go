@@ -32,6 +32,8 @@ type Stored struct {
 	Line         []byte
 	Digest       event.Digest // of Line
 	Set          []byte       // compressed path set, see envelope.PathSet; nil if there is none
+	Created      time.Time    // Announcement.At to the millisecond
+	Records      int          // in the path set
 	Principal    string
 	Source       string
 }
@@ -196,8 +198,9 @@ func (j *Journal) store(ctx context.Context, tx *sql.Tx, r *request) (Appended, 
 	if err != nil {
 		return Appended{}, err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO entry (module, epoch, serial, size, principal, source, line, packed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		st.Module, st.Epoch, a.Announcement.Serial, len(a.Line)+len(a.Set), a.Principal, a.Source, a.Line, a.Set)
+	_, err = tx.ExecContext(ctx, `INSERT INTO entry (module, epoch, serial, size, created, records, principal, source, line, packed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		st.Module, st.Epoch, a.Announcement.Serial, len(a.Line)+len(a.Set), a.Created.UnixMilli(), a.Records, a.Principal, a.Source, a.Line, a.Set)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, "UPDATE module SET serial = ?, last = ? WHERE module = ?", a.Announcement.Serial, a.Digest[:], st.Module)
 	}
@@ -209,9 +212,9 @@ func (j *Journal) store(ctx context.Context, tx *sql.Tx, r *request) (Appended, 
 
 // seal makes the next line of the module, and reads it back: a line that mirrors cannot read must not take a serial.
 func (j *Journal) seal(st State, r *request) (Appended, error) {
-	e := r.entry
+	e, now := r.entry, j.o.Now()
 	line, err := event.Seal(event.Announcement{
-		Kind: e.Kind, Module: e.Module, Epoch: st.Epoch, Serial: st.Serial + 1, At: j.o.Now().UTC().Truncate(time.Second), Prev: st.Last,
+		Kind: e.Kind, Module: e.Module, Epoch: st.Epoch, Serial: st.Serial + 1, At: now.UTC().Truncate(time.Second), Prev: st.Last,
 		Set: r.digest, Count: len(e.Set), NotBefore: e.NotBefore, Expires: e.Expires,
 	}, j.o.Signer)
 	if err != nil {
@@ -221,5 +224,6 @@ func (j *Journal) seal(st State, r *request) (Appended, error) {
 	if err != nil {
 		return Appended{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return Appended{Announcement: *read.Announcement, Line: line, Digest: read.Digest, Set: r.packed, Principal: e.Principal, Source: e.Source}, nil
+	return Appended{Announcement: *read.Announcement, Line: line, Digest: read.Digest, Set: r.packed, Created: now, Records: len(e.Set),
+		Principal: e.Principal, Source: e.Source}, nil
 }

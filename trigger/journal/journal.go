@@ -86,6 +86,8 @@ CREATE TABLE entry (
 	epoch     TEXT NOT NULL,
 	serial    INTEGER NOT NULL,
 	size      INTEGER NOT NULL, -- of line and path set
+	created   INTEGER NOT NULL, -- milliseconds since 1970
+	records   INTEGER NOT NULL, -- in the path set
 	principal TEXT NOT NULL,
 	source    TEXT NOT NULL,
 	line      BLOB NOT NULL,

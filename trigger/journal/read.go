@@ -77,13 +77,15 @@ func (j *Journal) Modules(ctx context.Context) (all []State, err error) {
 	return all, rows.Err()
 }
 
-const entryColumns = "line, packed, principal, source"
+const entryColumns = "line, packed, created, records, principal, source"
 
 func scanEntry(row interface{ Scan(...any) error }) (Stored, error) {
 	var s Stored
-	if err := row.Scan(&s.Line, &s.Set, &s.Principal, &s.Source); err != nil {
+	var created int64
+	if err := row.Scan(&s.Line, &s.Set, &created, &s.Records, &s.Principal, &s.Source); err != nil {
 		return Stored{}, err
 	}
+	s.Created = time.UnixMilli(created)
 	read, err := event.Read(s.Line)
 	if err != nil {
 		return Stored{}, err
@@ -170,7 +172,7 @@ func (j *Journal) Log(ctx context.Context, m event.Module, before event.Serial, 
 	if before == 0 {
 		before = event.MaxSerial + 1
 	}
-	all, err := j.entries(ctx, 1<<62, `SELECT line, NULL, principal, source FROM entry WHERE module = ? AND epoch = ? AND serial < ?
+	all, err := j.entries(ctx, 1<<62, `SELECT line, NULL, created, records, principal, source FROM entry WHERE module = ? AND epoch = ? AND serial < ?
 		ORDER BY serial DESC LIMIT ?`, m, st.Epoch, before, limit)
 	return all, wrap(err, "log of module %s", m)
 }
