@@ -63,6 +63,17 @@ func (c *CheckedTransport) Run(ctx context.Context, subs []Subscription, r Recei
 // Dropped tells how many deliveries were dropped since Checked.
 func (c *CheckedTransport) Dropped() uint64 { return c.dropped.Load() }
 
+// A PeerCounter is a transport that knows how many peers are connected to it at the moment.
+type PeerCounter interface{ PeerCount() int }
+
+// PeerCount is how many peers are connected, 0 where the transport does not know.
+func (c *CheckedTransport) PeerCount() int {
+	if p, ok := c.next.(PeerCounter); ok {
+		return p.PeerCount()
+	}
+	return 0
+}
+
 // checkedReceiver stands between the transport and the receiver during one Run.
 type checkedReceiver struct {
 	Receiver

@@ -165,6 +165,13 @@ func (s *Server) Peers() []Peer {
 	return list
 }
 
+// PeerCount implements transports.PeerCounter.
+func (s *Server) PeerCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.peers)
+}
+
 // admit adds p to the connected peers. Of too many with one name, dead ones most likely, the oldest has to go; and only somebody who brings no
 // such is refused when the hub is full.
 func (s *Server) admit(p *peer) error {
