@@ -272,8 +272,8 @@ func TestAStoppedServerIsATimeout(t *testing.T) {
 	begun := time.Now()
 	select {
 	case err := <-done:
-		w.failure(err, Timeout)
-	case <-time.After(20 * time.Second):
+		t.Log(w.failure(err, Timeout))
+	case <-time.After(40 * time.Second):
 		t.Fatal("still runs")
 	}
 	t.Logf("ended %v after the server stopped", time.Since(begun))
@@ -313,6 +313,7 @@ func TestAFileThatVanishesWhileItsListIsRead(t *testing.T) {
 	w, job := slow(t)
 	w.upstream(testenv.File("zz-after", strings.Repeat("x", 1000)))
 	job.Paths = append(job.Paths, "zz-after")
+	w.cfg.Upstream.BWLimitKiB = 2000
 	r := w.runner()
 	done := make(chan error, 1)
 	go func() { _, err := r.Run(t.Context(), job); done <- err }()

@@ -67,16 +67,8 @@ func (c *command) run(ctx context.Context) (status int, err error) {
 	defer errs.Close() //nolint:errcheck // only read from
 
 	var readers, watcher sync.WaitGroup
-	readers.Go(func() {
-		if err := lines(out, c.stdout); err != nil {
-			end(err)
-		}
-	})
-	readers.Go(func() {
-		if err := lines(errs, func(l string) error { c.stderr(l); return nil }); err != nil {
-			end(err)
-		}
-	})
+	readers.Go(func() { lines(out, c.stdout, end) })
+	readers.Go(func() { lines(errs, func(l string) error { c.stderr(l); return nil }, end) })
 	ended := make(chan struct{})
 	watcher.Go(func() { c.watch(ctx, end, cmd.Process.Pid, ended) })
 
@@ -185,27 +177,33 @@ func signalGroup(pid int, sig syscall.Signal) {
 	syscall.Kill(-pid, sig) //nolint:errcheck // ESRCH: it has ended
 }
 
-// lines hands each line of r to f until the end of r or f's first error.
-func lines(r io.Reader, f func(string) error) error {
+// lines hands each line of r to f. At f's first error, or a line without end, it calls fail and from then on only reads, so that the writer
+// is not held up while it ends.
+func lines(r io.Reader, f func(string) error, fail context.CancelCauseFunc) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 4096), maxLine)
 	for s.Scan() {
 		if err := f(s.Text()); err != nil {
-			return errors.Join(err, drain(r))
+			fail(err)
+			drain(r, fail)
+			return
 		}
 	}
-	if err := s.Err(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, os.ErrClosed) {
-		return errors.Join(fmt.Errorf("reading what rsync prints: %w", err), drain(r))
+	if err := s.Err(); err != nil && !closed(err) {
+		fail(fmt.Errorf("reading what rsync prints: %w", err))
+		drain(r, fail)
 	}
-	return nil
 }
 
-// drain reads on, so that the writer is not held up while it ends.
-func drain(r io.Reader) error {
-	if _, err := io.Copy(io.Discard, r); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, os.ErrClosed) {
-		return err
+func drain(r io.Reader, fail context.CancelCauseFunc) {
+	if _, err := io.Copy(io.Discard, r); err != nil && !closed(err) {
+		fail(err)
 	}
-	return nil
+}
+
+// closed tells whether reading ended because sweep had waited long enough.
+func closed(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed)
 }
 
 func ignoreExit(err error) error {
