@@ -31,6 +31,9 @@ func StartSSHD(t testing.TB, forceCommand string, extra ...string) *SSHD {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !mayLogIn(me.Username) {
+		Missing(t, "user "+me.Username+" has no login shell")
+	}
 	if os.Geteuid() == 0 { // where sshd started by root keeps its privilege separation; made by its service elsewhere
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
@@ -45,6 +48,21 @@ func StartSSHD(t testing.TB, forceCommand string, extra ...string) *SSHD {
 	}
 	t.Fatal(err)
 	return nil
+}
+
+// mayLogIn tells whether /etc/passwd gives the user a shell. One who is not in there comes from elsewhere and is taken to have one.
+func mayLogIn(name string) bool {
+	passwd, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(passwd)) {
+		if strings.HasPrefix(line, name+":") {
+			line = strings.TrimSpace(line)
+			return !strings.HasSuffix(line, "/nologin") && !strings.HasSuffix(line, "/false")
+		}
+	}
+	return true
 }
 
 func newSSHD(t testing.TB, sshd, name, forceCommand string, extra []string) *SSHD {

@@ -57,7 +57,7 @@ func refused(has func(...string) bool) Class {
 	switch {
 	case has("max connections", "Connection refused"):
 		return Busy
-	case has("auth failed on module", "Unknown module", "access denied to"):
+	case has("auth failed on module", "Unknown module", "access denied to", "Permission denied (publickey", "Host key verification failed"):
 		return Auth
 	case has("configured to refuse"):
 		return Permanent

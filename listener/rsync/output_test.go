@@ -169,7 +169,7 @@ func TestClasses(t *testing.T) {
 	}{
 		{1, "rsync: --nope: unknown option", Permanent}, {5, "@ERROR: max connections (1) reached -- try again later", Busy},
 		{5, "@ERROR: auth failed on module x", Auth}, {5, "@ERROR: Unknown module 'x'", Auth}, {5, "@ERROR: access denied to x from y", Auth},
-		{5, "@ERROR: chdir failed", Unavailable}, {10, "failed to connect to x: Connection refused (111)", Busy}, {10, "getaddrinfo: x", Unavailable},
+		{5, "@ERROR: chdir failed", Unavailable}, {5, "Permission denied (publickey).\nrsync: did not see server greeting", Auth}, {10, "failed to connect to x: Connection refused (111)", Busy}, {10, "getaddrinfo: x", Unavailable},
 		{10, "The server is configured to refuse --recursive", Permanent}, {11, "write failed: No space left on device (28)", DiskFull}, {11, "x", Permanent},
 		{12, "connection unexpectedly closed", Interrupted}, {12, "option --x has been disabled on this server", Permanent}, {14, "", Permanent}, {20, "", Interrupted},
 		{23, "", Partial}, {24, "", Vanished}, {25, "", MaxDelete}, {30, "", Timeout}, {35, "", Timeout}, {127, "", Permanent},

@@ -94,12 +94,20 @@ func (f *Features) readVersion(ctx context.Context) error {
 
 // makeProbe makes a module, a destination and the configuration of a daemon.
 func makeProbe(dir string) error {
-	conf := fmt.Sprintf("use chroot = no\nuid = %d\ngid = %d\n[probe]\npath = %s\n", os.Geteuid(), os.Getegid(), filepath.Join(dir, "from"))
+	conf := "use chroot = no\n" + asRoot() + "[probe]\npath = " + filepath.Join(dir, "from") + "\n"
 	return errors.Join(
 		os.Mkdir(filepath.Join(dir, "from"), 0o700), os.Mkdir(filepath.Join(dir, "to"), 0o700),
 		os.WriteFile(filepath.Join(dir, "from", "existing"), nil, 0o600), os.WriteFile(filepath.Join(dir, "to", "missing"), nil, 0o600),
 		os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600),
 	)
+}
+
+// asRoot keeps a daemon of root from becoming nobody, who cannot read the probe's folder. For others the lines would be an error.
+func asRoot() string {
+	if os.Geteuid() == 0 {
+		return "uid = 0\ngid = 0\n"
+	}
+	return ""
 }
 
 // try copies the listed names from a daemon that rsync starts itself and talks to through a pair of sockets.

@@ -183,7 +183,7 @@ func TestOverSSH(t *testing.T) {
 func TestADaemonBehindSSH(t *testing.T) {
 	w := newWorld(t)
 	conf := filepath.Join(t.TempDir(), "conf")
-	if err := os.WriteFile(conf, []byte("use chroot = no\nuid = 0\ngid = 0\n[pub]\npath = "+w.up+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte("use chroot = no\n"+asRoot()+"[pub]\npath = "+w.up+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := testenv.StartSSHD(t, testenv.Need(t, "rsync")+" --server --daemon --config="+conf+" .")
