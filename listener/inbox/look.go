@@ -27,6 +27,7 @@ type Item struct {
 	Serial event.Serial
 	Kind   event.Kind
 	Set    bool // its path set is here
+	Wide   bool // it names no path set: anything may have changed
 	At     time.Time
 }
 
@@ -67,10 +68,10 @@ func (s *Snapshot) row(ctx context.Context, tx *sql.Tx) error {
 	}
 	rows, err := query(ctx, tx, func(r scanner) (w row, err error) {
 		var at int64
-		err = r.Scan(&w.Serial, &w.Kind, &w.Set, &at, &w.done)
+		err = r.Scan(&w.Serial, &w.Kind, &w.Set, &w.Wide, &at, &w.done)
 		w.At = fromStamp(at)
 		return w, err
-	}, "SELECT serial, kind, paths IS NOT NULL, at, state = 'done' FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
+	}, "SELECT serial, kind, paths IS NOT NULL, wide, at, state = 'done' FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
 		s.Name, s.Epoch, s.Applied, maxRow)
 	if err != nil {
 		return err

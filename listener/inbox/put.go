@@ -142,8 +142,8 @@ func highest(ctx context.Context, tx *sql.Tx, name event.Module, e event.Epoch) 
 }
 
 func insert(ctx context.Context, tx *sql.Tx, h Heard) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO heard (module, epoch, serial, kind, line, digest, prev, paths, at, via, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')`,
-		h.Module, h.Epoch, h.Serial, h.Kind, h.Line, h.Digest[:], h.Prev[:], blob(h.Set), stamp(h.At), h.Via)
+	_, err := tx.ExecContext(ctx, `INSERT INTO heard (module, epoch, serial, kind, line, digest, prev, paths, wide, at, via, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')`,
+		h.Module, h.Epoch, h.Serial, h.Kind, h.Line, h.Digest[:], h.Prev[:], blob(h.Set), h.Announcement.Set.IsZero(), stamp(h.At), h.Via)
 	return err
 }
 
@@ -173,6 +173,7 @@ func quarantine(ctx context.Context, tx *sql.Tx, name event.Module, at time.Time
 
 // PutHead stores a head that has passed the gate unless a newer one is known: within an epoch the higher serial, and of one serial the later
 // signature, which says that it still holds; of another epoch the later signature.
+// Of a repeat only Via is taken over: that the upstream says the same is worth knowing.
 func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, h.Module)
@@ -183,6 +184,9 @@ func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 			return err
 		}
 		switch v {
+		case Repeated:
+			_, err = tx.ExecContext(ctx, "UPDATE head SET via = ? WHERE module = ?", h.Via, h.Module)
+			return err
 		case Stored, Strange:
 			_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO head (module, line, at, via) VALUES (?, ?, ?, ?)", h.Module, h.Line, stamp(h.At), h.Via)
 			return err

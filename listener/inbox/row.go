@@ -18,6 +18,7 @@ type Module struct {
 	Applied   event.Serial // everything up to this serial is on disk
 	Digest    event.Digest // of the line of serial Applied
 	AppliedAt time.Time
+	Entries   int64        // names in the module as far as known, 0 if not
 	Confirmed event.Serial // an operator has allowed the deletions up to this serial
 
 	Quarantine  string // why nothing runs, "" if nothing is wrong
@@ -79,14 +80,14 @@ func fromStamp(n int64) time.Time {
 
 type scanner interface{ Scan(dest ...any) error }
 
-const moduleColumns = `name, created, epoch, applied, digest, applied_at, confirmed, quarantine, quarantined, trouble, error, path, through, since, attempts, next`
+const moduleColumns = `name, created, epoch, applied, digest, applied_at, entries, confirmed, quarantine, quarantined, trouble, error, path, through, since, attempts, next`
 
 func scanModule(row scanner) (Module, error) {
 	var m Module
 	var digest []byte
 	var created, appliedAt, quarantined, since, next int64
 	t := &m.Trouble
-	err := row.Scan(&m.Name, &created, &m.Epoch, &m.Applied, &digest, &appliedAt, &m.Confirmed, &m.Quarantine, &quarantined, &t.Kind, &t.Error, &t.Path,
+	err := row.Scan(&m.Name, &created, &m.Epoch, &m.Applied, &digest, &appliedAt, &m.Entries, &m.Confirmed, &m.Quarantine, &quarantined, &t.Kind, &t.Error, &t.Path,
 		&t.Through, &since, &t.Attempts, &next)
 	m.Created, m.AppliedAt, m.Quarantined, t.Since, t.Next = fromStamp(created), fromStamp(appliedAt), fromStamp(quarantined), fromStamp(since), fromStamp(next)
 	copy(m.Digest[:], digest)

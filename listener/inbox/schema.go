@@ -9,6 +9,7 @@ CREATE TABLE module (
 	applied     INTEGER NOT NULL DEFAULT 0, -- everything up to this serial is on disk
 	digest      BLOB,                       -- of the line of serial applied
 	applied_at  INTEGER NOT NULL DEFAULT 0,
+	entries     INTEGER NOT NULL DEFAULT 0, -- names in the module as far as known, 0 if not
 	confirmed   INTEGER NOT NULL DEFAULT 0, -- an operator has allowed the deletions up to this serial
 	quarantine  TEXT NOT NULL DEFAULT '',   -- why, '' if it is not
 	quarantined INTEGER NOT NULL DEFAULT 0, -- since when
@@ -29,6 +30,7 @@ CREATE TABLE heard (
 	digest BLOB NOT NULL,
 	prev   BLOB NOT NULL,
 	paths  BLOB,                            -- the compressed path set, NULL if it did not come along or is no longer needed
+	wide   INTEGER NOT NULL,                -- it names no path set: anything may have changed
 	at     INTEGER NOT NULL,
 	via    TEXT NOT NULL,
 	state  TEXT NOT NULL CHECK (state IN ('pending', 'done')), -- done may be ahead of its turn: above module.applied

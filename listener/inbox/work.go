@@ -16,6 +16,7 @@ type Done struct {
 	Through event.Serial   // everything up to it, Except apart, is checked and synced to disk
 	Digest  event.Digest   // of its line
 	Except  []event.Serial // flips up to it that wait for their time, in order
+	Entries int64          // names in the module now, 0 if not known anew
 	At      time.Time
 	Reports []event.Report
 }
@@ -36,7 +37,10 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 			return err
 		}
 		if m.Epoch != d.Epoch {
-			m.Epoch, m.Applied, m.Digest = d.Epoch, 0, event.Digest{}
+			m.Epoch, m.Applied, m.Digest, m.Confirmed = d.Epoch, 0, event.Digest{}, 0
+		}
+		if d.Entries > 0 {
+			m.Entries = d.Entries
 		}
 		if len(d.Except) == 0 {
 			m.Applied, m.Digest = d.Through, d.Digest
@@ -85,7 +89,8 @@ func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time
 		}
 		m.Applied, m.Digest = h.Serial, h.Digest
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ? WHERE name = ?", m.Epoch, m.Applied, m.Digest[:], stamp(at), m.Name)
+	_, err = tx.ExecContext(ctx, "UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ?, confirmed = ?, entries = ? WHERE name = ?",
+		m.Epoch, m.Applied, m.Digest[:], stamp(at), m.Confirmed, m.Entries, m.Name)
 	if err != nil {
 		return err
 	}
@@ -120,7 +125,11 @@ func pending(ctx context.Context, tx *sql.Tx, m Module) (more bool, err error) {
 // Flip notes that a flip was done, perhaps ahead of its turn.
 func (b *Inbox) Flip(ctx context.Context, h Heard, at time.Time, r event.Report) error {
 	err := b.tx(ctx, func(tx *sql.Tx) error {
-		m, changed, err := mark(ctx, tx, h, "state = 'done'")
+		set := "state = 'done'"
+		if r.Outcome == event.Skipped {
+			set += ", paths = NULL" // nothing that could have to be done again
+		}
+		m, changed, err := mark(ctx, tx, h, set)
 		if err != nil || !changed {
 			return err
 		}

@@ -1,0 +1,281 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// maxBatch is about how many bytes of compressed path sets one batch takes in.
+const maxBatch = 64 << 20
+
+// A batch is a snapshot of what is to be done, on its way to being applied. What arrives meanwhile waits for the next one.
+type batch struct {
+	w       *worker
+	v       view
+	epoch   event.Epoch
+	through event.Serial
+	digest  event.Digest   // of the line of serial through
+	except  []event.Serial // flips up to through that wait for their time
+	rows    []inbox.Heard
+	pending []plan.Pending
+	entries int64 // names in the module, where a manifest has told anew
+
+	confirmed   bool
+	started     time.Time
+	plan        plan.Plan
+	nothingOurs bool
+	done        rsync.Result // sums
+}
+
+// live applies the announcements that are here.
+func (w *worker) live(ctx context.Context, v view, through event.Serial) error {
+	b, err := w.collect(ctx, v, through)
+	if err != nil || b == nil {
+		return err
+	}
+	return b.run(ctx)
+}
+
+// collect reads the announcements up to a serial, without flips that wait for their time. It returns nil if there are none.
+func (w *worker) collect(ctx context.Context, v view, through event.Serial) (*batch, error) {
+	rows, err := w.a.inbox.Batch(ctx, w.m.Name, through, maxBatch)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{w: w, v: v, epoch: v.Epoch, confirmed: v.Confirmed >= through}
+	for _, h := range rows {
+		if h.Kind == event.Flip && w.pace.waits(v, h.Serial) {
+			b.except = append(b.except, h.Serial)
+			continue
+		}
+		set, err := envelope.PathSet(h.Set, h.Announcement.Set)
+		if err != nil {
+			return nil, fmt.Errorf("serial %d: %w", h.Serial, err)
+		}
+		b.rows = append(b.rows, h)
+		b.pending = append(b.pending, plan.Pending{Serial: h.Serial, Kind: h.Kind, Set: set})
+		b.through, b.digest = h.Serial, h.Digest
+	}
+	for len(b.except) > 0 && b.except[len(b.except)-1] > b.through {
+		b.except = b.except[:len(b.except)-1]
+	}
+	if len(b.rows) == 0 {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// make plans the batch.
+func (b *batch) make() (err error) {
+	m := b.w.m
+	b.plan, err = plan.Make(plan.Input{
+		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, KnownEntries: b.v.Entries,
+		Guard: plan.Guard{MaxDeleteRatio: m.MaxDeleteRatio, MaxDeleteCount: m.MaxDelete, Confirmed: b.confirmed},
+	})
+	return err
+}
+
+// run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, post hook, export.
+func (b *batch) run(ctx context.Context) (err error) {
+	b.started = b.w.a.o.Now()
+	b.w.begin(b.through, b.started)
+	defer b.w.end()
+	if err := b.make(); err != nil {
+		return err
+	}
+	switch {
+	case b.plan.Manifest:
+		b.w.setLost("an announcement names no paths")
+		return errAgain
+	case b.plan.Held != "":
+		return &heldError{b.plan.Held}
+	}
+	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
+		return b.finish(ctx)
+	}
+	if b.plan.NeedsHead {
+		if err := b.ready(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.hook(ctx, b.w.m.Pre, "pre", nil); err != nil {
+		return err
+	}
+	err = b.work(ctx)
+	if err == nil {
+		err = b.finish(ctx)
+	}
+	if hookErr := b.hook(ctx, b.w.m.Post, "post", err); hookErr != nil {
+		b.w.log.Warn("hook after a batch failed", "serial", b.through, "error", hookErr)
+	}
+	if err == nil {
+		b.export(ctx)
+	}
+	return err
+}
+
+// work runs the stages and makes sure that the tree is as announced, on disk.
+func (b *batch) work(ctx context.Context) error {
+	t, err := openTree(b.w.m.Dir, b.w.m.Links)
+	if err != nil {
+		return err
+	}
+	defer t.close() //nolint:errcheck // what was written is synced
+	b.renames(t)
+	for _, s := range b.plan.Stages {
+		for _, r := range s.Runs {
+			if err := b.stage(ctx, s.Name, r); err != nil {
+				return b.explain(ctx, err)
+			}
+		}
+	}
+	b.w.stage("check")
+	found, err := b.check(ctx, t)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return b.explain(ctx, &pathError{found[0].path, errors.New(found[0].what)})
+	}
+	b.w.stage("sync")
+	return t.sync()
+}
+
+// renames does what spares transfers. It may fail: the stages make sure.
+func (b *batch) renames(t *tree) {
+	for _, r := range b.plan.Renames {
+		err := error(nil)
+		if r.Keep {
+			err = t.linkTree(r.From, r.To)
+		} else if info, lookErr := t.lstat(r.From); lookErr == nil && info != nil && info.IsDir() {
+			err = b.w.m.Runner.Rename(r.From, r.To)
+		}
+		if err != nil {
+			b.w.log.Info("not renamed, transferred instead", "from", r.From, "to", r.To, "error", err)
+		}
+	}
+}
+
+// stage does one run of a stage.
+func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) error {
+	b.w.stage(string(name))
+	j := job(r)
+	j.Progress = b.w.progress
+	res, err := b.w.m.Runner.Run(ctx, string(name), j)
+	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
+	b.w.add(res)
+	for _, n := range res.Notices {
+		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
+	}
+	return ignoreKept(r, err)
+}
+
+// job is a run as rsync's runner takes it.
+func job(r plan.Run) rsync.Job {
+	j := rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete}
+	if (r.Mode == plan.Level || r.Mode == plan.Recursive) && !r.Delete {
+		j.MaxDelete = 0
+	}
+	return j
+}
+
+// ignoreKept takes for a success that a run which was not to delete anything has deleted nothing.
+func ignoreKept(r plan.Run, err error) error {
+	var e *rsync.Error
+	if r.Delete || (r.Mode != plan.Level && r.Mode != plan.Recursive) || !errors.As(err, &e) || e.Class != rsync.MaxDelete {
+		return err
+	}
+	for _, p := range e.Paths {
+		if p.Kind != rsync.InTheWay {
+			return err
+		}
+	}
+	return nil
+}
+
+// check compares the tree with what the plan expects, after flips that were done ahead of their turn are done again.
+func (b *batch) check(ctx context.Context, t *tree) ([]finding, error) {
+	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
+	defer b.w.flipping.Unlock()
+	flipped, err := b.w.reassert(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	expect := b.plan.Expect
+	if len(flipped) > 0 {
+		expect = append([]event.Record(nil), expect...)
+		for i, r := range expect {
+			if f, ok := flipped[r.Path]; ok && r.Mode != 0 && r.Op != event.Gone {
+				expect[i].Mode = f.Mode
+			}
+		}
+	}
+	return t.check(expect, b.w.m.mask())
+}
+
+// ready makes sure that the upstream has what the batch is about, where the result alone would not prove it.
+func (b *batch) ready(ctx context.Context) error {
+	b.w.stage("ask the upstream")
+	h, err := b.w.upstreamHead(ctx)
+	switch {
+	case err != nil:
+		return err
+	case h.Epoch != b.epoch:
+		return errAgain // the next decision sees the other epoch
+	case h.Serial < b.through:
+		return &behindError{at: h.Serial, want: b.through}
+	}
+	return nil
+}
+
+// explain finds out why the tree is not as announced, or why paths could not be brought: the upstream is behind, or ahead (then its newer
+// announcements are taken in and all is planned again), or neither.
+func (b *batch) explain(ctx context.Context, cause error) error {
+	var failed *rsync.Error
+	if errors.As(cause, &failed) && failed.Class != rsync.Partial && failed.Class != rsync.Vanished || b.w.m.CatchUp == nil || ctx.Err() != nil {
+		return cause
+	}
+	b.w.stage("ask the upstream")
+	h, err := b.w.upstreamHead(ctx)
+	switch {
+	case errors.Is(err, errNotExported):
+		return cause
+	case err != nil:
+		return errors.Join(cause, err)
+	case h.Epoch != b.epoch:
+		return errAgain
+	case h.Serial < b.through:
+		return &behindError{at: h.Serial, want: b.through, path: pathOf(cause)}
+	case h.Serial > b.v.Through:
+		if n, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
+			return errors.Join(cause, err)
+		} else if n > 0 {
+			return errAgain
+		}
+	}
+	return cause
+}
+
+// finish notes the batch as applied.
+func (b *batch) finish(ctx context.Context) error {
+	now := b.w.a.o.Now()
+	r := b.applied(now)
+	more, err := b.w.a.inbox.Finish(ctx, inbox.Done{
+		Module: b.w.m.Name, Epoch: b.epoch, Through: b.through, Digest: b.digest, Except: b.except, Entries: b.entries, At: now, Reports: []event.Report{r},
+	})
+	if err != nil {
+		return err
+	}
+	b.w.log.Info("applied", "serial", b.through, "outcome", r.Outcome, "files", r.Files, "bytes", r.Bytes, "deleted", r.Deleted, "took", r.Took, "more", more)
+	b.w.a.o.Reported()
+	token(b.w.wakeFlips)
+	return nil
+}

@@ -1,0 +1,48 @@
+package listener
+
+import (
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+)
+
+// The kinds of work that have a rate budget each, per module. Whatever messages say, a mirror asks its upstream for no more than these allow;
+// and catching up never uses up what live work needs. Flips cost the upstream nothing and have none.
+const (
+	workLive     = "live"     // a batch of announcements
+	workLook     = "look"     // reading the upstream's head and journal
+	workManifest = "manifest" // comparing the tree with the upstream's manifest
+	workFull     = "full"     // an rsync of everything
+)
+
+// A Budget lets work begin Burst times at once and then once in Every.
+type Budget struct {
+	Burst int
+	Every time.Duration
+}
+
+// DefaultBudgets are the budgets of a module.
+func DefaultBudgets() map[string]Budget {
+	return map[string]Budget{
+		workLive:     {Burst: 20, Every: time.Second},
+		workLook:     {Burst: 10, Every: 10 * time.Second},
+		workManifest: {Burst: 3, Every: 10 * time.Minute},
+		workFull:     {Burst: 1, Every: 6 * time.Hour},
+	}
+}
+
+// take tells whether one piece of work may begin now: if so wait is 0 and left is what is then left, else wait is how long it takes until it may.
+// A bucket never used is full. A clock that went back fills nothing.
+func (g Budget) take(b inbox.Bucket, now time.Time) (left inbox.Bucket, wait time.Duration) {
+	if g.Burst <= 0 || g.Every <= 0 {
+		return b, 0
+	}
+	tokens := float64(g.Burst)
+	if !b.At.IsZero() {
+		tokens = min(tokens, b.Tokens+max(now.Sub(b.At), 0).Seconds()/g.Every.Seconds())
+	}
+	if tokens < 1 {
+		return b, time.Duration((1-tokens)*float64(g.Every)) + time.Millisecond
+	}
+	return inbox.Bucket{Tokens: tokens - 1, At: now}, 0
+}

@@ -1,0 +1,88 @@
+package listener
+
+import (
+	"io/fs"
+
+	"github.com/mirrorbus/mirrorbus/event"
+)
+
+// A finding is a path that is not as its record says.
+type finding struct {
+	path string
+	what string
+}
+
+// judge compares what is at a path (nil for nothing) with its record and says what is wrong, "" if nothing is. A file that is newer than its
+// record was written again since; a later announcement speaks of that, so it is not wrong. mask are permission bits that this mirror drops.
+func judge(r event.Record, info fs.FileInfo, mask uint32) string {
+	switch {
+	case r.Op == event.Gone && info != nil:
+		return "is still there"
+	case r.Op == event.Gone:
+		return ""
+	case info == nil:
+		return "is missing"
+	case r.Mode == 0:
+		return ""
+	}
+	newer := info.ModTime().After(r.MTime.Time()) && !event.StampOf(info.ModTime()).Agrees(r.MTime)
+	switch {
+	case typeOf(info.Mode()) != r.Mode&event.ModeType:
+		if newer {
+			return ""
+		}
+		return "is of another type"
+	case r.Mode&event.ModeType == event.ModeLink:
+		return ""
+	case r.Mode&event.ModeType != event.ModeFile:
+	case newer:
+		return ""
+	case info.Size() != r.Size:
+		return "has another size"
+	case !event.StampOf(info.ModTime()).Agrees(r.MTime):
+		return "is older than announced"
+	}
+	if unixMode(info.Mode()) != r.Mode&0o7777&^mask {
+		return "has other permissions"
+	}
+	return ""
+}
+
+// typeOf is the file type as in stat(2).
+func typeOf(m fs.FileMode) uint32 {
+	switch m.Type() {
+	case 0:
+		return event.ModeFile
+	case fs.ModeDir:
+		return event.ModeDir
+	case fs.ModeSymlink:
+		return event.ModeLink
+	case fs.ModeNamedPipe:
+		return 0o010000
+	case fs.ModeSocket:
+		return 0o140000
+	case fs.ModeDevice:
+		return 0o060000
+	}
+	return 0o020000
+}
+
+// maxFindings is how many findings are collected; the rest would say the same.
+const maxFindings = 100
+
+// check compares the tree with the records, which must be this mirror's own.
+func (t *tree) check(records []event.Record, mask uint32) ([]finding, error) {
+	var found []finding
+	for _, r := range records {
+		info, err := t.lstat(r.Path)
+		if err != nil {
+			return found, err
+		}
+		if what := judge(r, info, mask); what != "" {
+			if found = append(found, finding{r.Path, what}); len(found) == maxFindings {
+				break
+			}
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,107 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+)
+
+// Confirm allows the deletions that a module is held for.
+func (a *Agent) Confirm(ctx context.Context, name event.Module) error {
+	w, err := a.worker(name)
+	if err != nil {
+		return err
+	}
+	ok, err := a.inbox.Confirm(ctx, name, string(Held))
+	if err != nil {
+		return fmt.Errorf("confirm module %s: %w", name, err)
+	}
+	if !ok {
+		return fault.With(fmt.Errorf("confirm module %s: it is not held", name), fault.Usage, "see mirrorbus status "+string(name))
+	}
+	w.poke()
+	return nil
+}
+
+// Release takes a module out of quarantine. It is then compared with the upstream's manifest.
+func (a *Agent) Release(ctx context.Context, name event.Module) error {
+	w, err := a.worker(name)
+	if err != nil {
+		return err
+	}
+	ok, err := a.inbox.Release(ctx, name)
+	if err != nil {
+		return fmt.Errorf("release module %s: %w", name, err)
+	}
+	if !ok {
+		return fault.With(fmt.Errorf("release module %s: it is not in quarantine", name), fault.Usage, "see mirrorbus status "+string(name))
+	}
+	w.poke()
+	return nil
+}
+
+// SyncNow makes the next attempt due now, looks at the upstream's head, and returns at once.
+func (a *Agent) SyncNow(ctx context.Context, name event.Module) error {
+	w, err := a.worker(name)
+	if err != nil {
+		return err
+	}
+	now := a.o.Now()
+	if err := a.inbox.Retry(ctx, name, now); err != nil {
+		return fmt.Errorf("sync module %s: %w", name, err)
+	}
+	w.wantLook(now)
+	w.poke()
+	return nil
+}
+
+// Plan makes the plan of what would be run for a module now. Nothing is fetched or changed. why says what the next step is if it is not a batch.
+func (a *Agent) Plan(ctx context.Context, name event.Module) (p plan.Plan, why string, err error) {
+	w, err := a.worker(name)
+	if err != nil {
+		return p, "", err
+	}
+	v, err := w.view(ctx)
+	if err != nil {
+		return p, "", err
+	}
+	act := w.pace.decide(v)
+	if act.do != doBatch {
+		if len(v.Todo) == 0 || !v.Todo[0].Set {
+			return p, act.why, nil
+		}
+		act.through = v.Through
+	}
+	b, err := w.collect(ctx, v, act.through)
+	if err != nil || b == nil {
+		return p, act.why, err
+	}
+	if err := b.make(); err != nil {
+		return p, act.why, err
+	}
+	return b.plan, act.why, nil
+}
+
+// Verify compares the tree with the upstream's manifest and returns what would be done, which is empty if they agree.
+func (a *Agent) Verify(ctx context.Context, name event.Module) (Difference, error) {
+	w, err := a.worker(name)
+	if err != nil {
+		return Difference{}, err
+	}
+	h, err := w.upstreamHead(ctx)
+	if err != nil {
+		return Difference{}, fmt.Errorf("verify module %s: %w", name, err)
+	}
+	if h.Manifest.IsZero() {
+		return Difference{}, fmt.Errorf("verify module %s: the manifest: %w", name, errNotExported)
+	}
+	d, err := w.m.CatchUp.Compare(ctx, h.Head)
+	if err != nil {
+		return Difference{}, errors.Join(fmt.Errorf("verify module %s: %w", name, err))
+	}
+	return d, nil
+}

@@ -1,0 +1,191 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+)
+
+// flips does all flips that are due and whose content is here, without waiting for a batch, and returns when the next one is due.
+func (w *worker) flips(ctx context.Context) time.Time {
+	w.flipping.Lock()
+	defer w.flipping.Unlock()
+	s, err := w.a.inbox.Look(ctx, w.m.Name)
+	if err != nil {
+		return w.stateBroken(ctx, err)
+	}
+	if s.Quarantine != "" || s.Epoch == "" || len(s.Flips) == 0 {
+		return time.Time{}
+	}
+	t, err := openTree(w.m.Dir, w.m.Links)
+	if err != nil {
+		w.log.Warn("flips wait", "error", err)
+		return w.a.o.Now().Add(brokenPause)
+	}
+	defer t.close() //nolint:errcheck // opened to look
+	var next time.Time
+	for _, f := range s.Flips {
+		at, err := w.flip(ctx, t, s, f)
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn("flip waits for its turn", "serial", f.Serial, "error", err)
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// flip does one flip if it may be done now. The time is when it may be, if that is what it waits for.
+func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.Heard) (time.Time, error) {
+	now := w.a.o.Now()
+	what, at := flipVerdict(h.Announcement, now, clockSkew(s.Head, w.pace.skew) != 0)
+	if what == flipExpired {
+		return time.Time{}, w.flipDone(ctx, h, event.Skipped, now, fmt.Sprintf("expired at %s", at.UTC().Format(time.RFC3339)))
+	}
+	if h.Set == nil || s.Through < h.Serial {
+		return time.Time{}, nil // what comes before it is not known: it waits for its turn
+	}
+	set, err := envelope.PathSet(h.Set, h.Announcement.Set)
+	if err != nil {
+		return time.Time{}, err
+	}
+	f, err := t.prepareFlip(set, w.m.Rules, w.m.mask())
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(f.own) == 0 {
+		return time.Time{}, w.flipDone(ctx, h, event.Skipped, now, "")
+	}
+	if f.absent != nil {
+		return time.Time{}, nil
+	}
+	if touched, err := w.touched(ctx, s, h, f.own); err != nil || touched {
+		return time.Time{}, err
+	}
+	if what == flipWaits {
+		return at, w.flipReady(ctx, h)
+	}
+	if err := t.applyFlip(f.change, w.m.mask()); err != nil {
+		return time.Time{}, err
+	}
+	if err := t.keep(f.change); err != nil {
+		return time.Time{}, err
+	}
+	return time.Time{}, w.flipDone(ctx, h, event.Applied, now, "")
+}
+
+// touched tells whether an announcement before h that is not done speaks of what h flips, or of something in it: then the flip would show what is
+// not complete.
+func (w *worker) touched(ctx context.Context, s inbox.Snapshot, h inbox.Heard, own []event.Record) (bool, error) {
+	if len(s.Todo) == 0 || s.Todo[0].Serial >= h.Serial {
+		return false, nil
+	}
+	before, err := w.a.inbox.Batch(ctx, w.m.Name, h.Serial-1, maxBatch)
+	if err != nil {
+		return false, err
+	}
+	for _, b := range before {
+		if b.Kind == event.Flip {
+			continue
+		}
+		if b.Set == nil {
+			return true, nil
+		}
+		set, err := envelope.PathSet(b.Set, b.Announcement.Set)
+		if err != nil {
+			return false, err
+		}
+		if overlap(set, own) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// overlap tells whether a record of set is about a path of own, about something below one, or spans one.
+func overlap(set event.PathSet, own []event.Record) bool {
+	for _, r := range set {
+		for _, o := range own {
+			if r.Path == o.Path || event.Under(o.Path, r.Path) || r.Spans() && event.Under(r.Path, o.Path) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keep makes flipped permissions durable. Of few inodes each is synced by itself, which does not wait for what a batch is writing.
+func (t *tree) keep(records []event.Record) error {
+	if len(records) > 100 {
+		return t.sync()
+	}
+	for _, r := range records {
+		if err := t.fsync(r.Path); err != nil {
+			return t.sync()
+		}
+	}
+	return nil
+}
+
+func (w *worker) flipReady(ctx context.Context, h inbox.Heard) error {
+	if h.Ready {
+		return nil
+	}
+	r := event.Report{Module: h.Module, Epoch: h.Epoch, Serial: h.Serial, Outcome: event.Ready, Via: h.Via}
+	if err := w.a.inbox.Ready(ctx, h, r); err != nil {
+		return err
+	}
+	w.log.Info("flip is ready", "serial", h.Serial)
+	w.a.o.Reported()
+	return nil
+}
+
+func (w *worker) flipDone(ctx context.Context, h inbox.Heard, o event.Outcome, started time.Time, why string) error {
+	now := w.a.o.Now()
+	r := event.Report{
+		Module: h.Module, Epoch: h.Epoch, Serial: h.Serial, Outcome: o, Started: started, Took: now.Sub(started), Heard: h.At.Sub(h.Announcement.At),
+		Via: h.Via, Error: why,
+	}
+	if err := w.a.inbox.Flip(ctx, h, now, r); err != nil {
+		return err
+	}
+	w.log.Info("flip", "serial", h.Serial, "outcome", o, "why", why)
+	w.a.o.Reported()
+	token(w.wake)
+	return nil
+}
+
+// reassert does again what flips ahead of their turn did and a batch may have undone. It returns their records by path.
+func (w *worker) reassert(ctx context.Context, t *tree) (map[string]event.Record, error) {
+	rows, err := w.a.inbox.Flipped(ctx, w.m.Name)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	flipped := map[string]event.Record{}
+	for _, h := range rows {
+		if h.Set == nil {
+			continue // an expired one, or nothing of it is ours
+		}
+		set, err := envelope.PathSet(h.Set, h.Announcement.Set)
+		if err != nil {
+			return nil, err
+		}
+		f, err := t.prepareFlip(set, w.m.Rules, w.m.mask())
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(t.applyFlip(f.change, w.m.mask())); err != nil {
+			return nil, err
+		}
+		for _, r := range f.own {
+			flipped[r.Path] = r
+		}
+	}
+	return flipped, nil
+}

@@ -1,0 +1,80 @@
+package listener
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/mirrorbus/mirrorbus/listener/hook"
+)
+
+// hook runs an operator's command before or after a batch, in the module's directory. It finds in its environment:
+//
+//	MIRRORBUS_MODULE   the module's name
+//	MIRRORBUS_SERIAL   the last serial of the batch
+//	MIRRORBUS_STAGE    pre or post
+//	MIRRORBUS_PATHS    a file with the names of the batch, each ended by a NUL byte; removed when the command has ended
+//	MIRRORBUS_FILES    post: files transferred
+//	MIRRORBUS_BYTES    post: bytes of content received
+//	MIRRORBUS_DELETED  post: names removed
+//	MIRRORBUS_OUTCOME  post: applied or failed
+//	MIRRORBUS_ERROR    post: why it failed
+//
+// A pre hook that fails ends the batch, which is tried again. A post hook that fails is logged.
+func (b *batch) hook(ctx context.Context, argv []string, stage string, outcome error) error {
+	if len(argv) == 0 {
+		return nil
+	}
+	b.w.stage(stage + " hook")
+	paths, err := b.pathFile()
+	if err != nil {
+		return fmt.Errorf("%s hook: %w", stage, err)
+	}
+	defer os.Remove(paths) //nolint:errcheck // in the state folder, swept with the next one
+	env := []string{
+		"MIRRORBUS_MODULE=" + string(b.w.m.Name), "MIRRORBUS_SERIAL=" + strconv.FormatUint(uint64(b.through), 10), "MIRRORBUS_STAGE=" + stage,
+		"MIRRORBUS_PATHS=" + paths,
+	}
+	if stage == "post" {
+		env = append(env, "MIRRORBUS_FILES="+strconv.FormatInt(b.done.Files, 10), "MIRRORBUS_BYTES="+strconv.FormatInt(b.done.Bytes, 10),
+			"MIRRORBUS_DELETED="+strconv.FormatInt(b.done.Deleted, 10))
+		env = append(env, outcomeEnv(outcome)...)
+	}
+	c := hook.Command{Argv: argv, Env: env, Dir: b.w.m.Dir, Timeout: b.w.m.HookTimeout, Log: b.w.log.With("serial", b.through, "stage", stage)}
+	if err := c.Run(ctx); err != nil {
+		return fmt.Errorf("%s hook: %w", stage, err)
+	}
+	return nil
+}
+
+func outcomeEnv(err error) []string {
+	if err == nil {
+		return []string{"MIRRORBUS_OUTCOME=applied"}
+	}
+	return []string{"MIRRORBUS_OUTCOME=failed", "MIRRORBUS_ERROR=" + strings.ReplaceAll(err.Error(), "\x00", "?")}
+}
+
+// pathFile writes the names that the batch expects to have dealt with.
+func (b *batch) pathFile() (string, error) {
+	f, err := os.CreateTemp(b.w.a.o.State, "paths-*")
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, r := range b.plan.Expect {
+		text.WriteString(r.Path)
+		text.WriteByte(0)
+	}
+	if _, err = f.WriteString(text.String()); err == nil {
+		err = f.Close()
+	} else {
+		f.Close() //nolint:errcheck // the first error says it
+	}
+	if err != nil {
+		os.Remove(f.Name()) //nolint:errcheck // the first error says it
+		return "", err
+	}
+	return f.Name(), nil
+}

@@ -1,0 +1,143 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+)
+
+// errAgain ends an action that has changed what is known: the next decision is made from that.
+var errAgain = errors.New("decide again")
+
+// Reconcile does for a module what is to be done now, until there is nothing left or something has to be waited for. The error is what is in the
+// way, nil if the module is where it should be or a flip waits for its time.
+func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
+	w, err := a.worker(name)
+	if err != nil {
+		return err
+	}
+	w.flips(ctx)
+	w.batches(ctx)
+	w.flips(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	s, err := a.inbox.Look(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case s.Quarantine != "":
+		return fmt.Errorf("module %s: quarantined: %s", name, s.Quarantine)
+	case s.Trouble.Kind != "":
+		return fmt.Errorf("module %s: %s: %s", name, s.Trouble.Kind, s.Trouble.Error)
+	}
+	return nil
+}
+
+// brokenPause is how long to wait when the stored state cannot be read or written.
+const brokenPause = 10 * time.Second
+
+// batches does all batches that are due and returns when it wants to be called again.
+func (w *worker) batches(ctx context.Context) time.Time {
+	w.working.Lock()
+	defer w.working.Unlock()
+	for ctx.Err() == nil {
+		v, err := w.view(ctx)
+		if err != nil {
+			return w.stateBroken(ctx, err)
+		}
+		act := w.pace.decide(v)
+		if act.do == doWait {
+			return act.at
+		}
+		err = w.do(ctx, v, act)
+		if ctx.Err() != nil {
+			break
+		}
+		if err := w.settle(ctx, v, act, err); err != nil {
+			return w.stateBroken(ctx, err)
+		}
+	}
+	return time.Time{}
+}
+
+// view is what the next decision is made from.
+func (w *worker) view(ctx context.Context) (view, error) {
+	s, err := w.a.inbox.Look(ctx, w.m.Name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.broken = nil
+	}
+	return view{Snapshot: s, now: w.a.o.Now(), look: w.look, looked: w.looked, lost: w.lost}, err
+}
+
+// stateBroken notes that the stored state cannot be used now. It is kept in memory, where Status finds it, as it cannot be stored.
+func (w *worker) stateBroken(ctx context.Context, err error) time.Time {
+	if ctx.Err() == nil {
+		w.mu.Lock()
+		news := w.broken == nil || w.broken.Error() != err.Error()
+		w.broken = err
+		w.mu.Unlock()
+		if news {
+			w.log.Error("stored state cannot be used, trying again", "error", err)
+		}
+	}
+	return w.a.o.Now().Add(brokenPause)
+}
+
+// do pays for an action and does it.
+func (w *worker) do(ctx context.Context, v view, act action) error {
+	if err := w.pay(ctx, v, act.costs()); err != nil {
+		return err
+	}
+	w.log.Debug("next", "do", act.do, "why", act.why)
+	switch act.do {
+	case doLook:
+		_, err := w.upstreamHead(ctx)
+		return err
+	case doJournal:
+		return w.journal(ctx, v)
+	case doCompare:
+		return w.compare(ctx, v)
+	}
+	return w.live(ctx, v, act.through)
+}
+
+// settle notes how an action ended. Its error is about the stored state.
+func (w *worker) settle(ctx context.Context, v view, act action, err error) error {
+	if err == nil || errors.Is(err, errAgain) {
+		if act.do == doLook && v.Trouble.Kind != "" {
+			return w.a.inbox.Fail(ctx, w.m.Name, inbox.Trouble{}, nil)
+		}
+		return nil
+	}
+	through, epoch := act.through, v.Epoch
+	if through == 0 {
+		through = v.Top
+	}
+	if v.Head != nil && epoch == "" {
+		epoch, through = v.Head.Epoch, v.Head.Serial
+	}
+	if epoch == "" {
+		epoch = inbox.NoEpoch
+	}
+	now := w.a.o.Now()
+	t := trouble(v.Trouble, err, through, now, spread())
+	var r *event.Report
+	if worthSaying(v.Trouble, t) {
+		r = w.failed(epoch, through, State(t.Kind), err, t.Next, now)
+		w.log.Warn("not done", "state", t.Kind, "serial", through, "error", err, "attempts", t.Attempts, "next", t.Next)
+	}
+	if err := w.a.inbox.Fail(ctx, w.m.Name, t, r); err != nil {
+		return err
+	}
+	if r != nil {
+		w.a.o.Reported()
+	}
+	return nil
+}

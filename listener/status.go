@@ -1,0 +1,162 @@
+package listener
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// A Status is where a mirror stands.
+type Status struct {
+	Mirror  string            `json:"mirror"`
+	At      time.Time         `json:"at"`
+	Modules []ModuleStatus    `json:"modules"`
+	Refused map[string]uint64 `json:"refused"` // messages refused since the agent started, by reason
+}
+
+// A ModuleStatus is where a module stands.
+type ModuleStatus struct {
+	Module    event.Module `json:"module"`
+	State     State        `json:"state"`
+	Since     time.Time    `json:"since,omitzero"`
+	Epoch     event.Epoch  `json:"epoch,omitempty"`
+	Applied   event.Serial `json:"applied"`
+	AppliedAt time.Time    `json:"applied_at,omitzero"`
+	Heard     event.Serial `json:"heard"`            // the highest serial heard of
+	Head      event.Serial `json:"head"`             // of the newest head
+	HeadAt    time.Time    `json:"head_at,omitzero"` // when that was signed
+	Via       string       `json:"via,omitempty"`    // how the newest head came
+	Lag       float64      `json:"lag_seconds"`      // age of the oldest announcement that is not applied
+	Skew      float64      `json:"clock_skew_seconds,omitempty"`
+	FlipsWait int          `json:"flips_waiting,omitempty"`
+
+	Error    string    `json:"error,omitempty"`
+	Path     string    `json:"path,omitempty"` // that the error is about; invalid UTF-8 is replaced
+	Attempts int       `json:"attempts,omitempty"`
+	Next     time.Time `json:"next_try,omitzero"`
+
+	Running *Running `json:"running,omitempty"`
+}
+
+// A Running is what is done for a module at the moment.
+type Running struct {
+	Stage   string       `json:"stage"`
+	Through event.Serial `json:"through"` // the batch's last serial
+	Since   time.Time    `json:"since"`
+	Items   int64        `json:"items"` // changes so far
+	Bytes   int64        `json:"bytes"` // of their content
+}
+
+// running is Running with what is needed to sum up several runs.
+type running struct {
+	Running
+	depth        int   // begin was called so often
+	items, bytes int64 // of runs that have ended
+}
+
+func (w *worker) begin(through event.Serial, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running.depth++; w.running.depth == 1 {
+		w.running.Running = Running{Stage: "plan", Since: at}
+		w.running.items, w.running.bytes = 0, 0
+	}
+	w.running.Through = through
+}
+
+func (w *worker) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running.depth--
+}
+
+func (w *worker) stage(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running.Stage = name
+}
+
+// progress is called while a run is under way.
+func (w *worker) progress(p rsync.Progress) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running.Items, w.running.Bytes = w.running.items+p.Items, w.running.bytes+p.Bytes
+}
+
+// add counts a run that has ended.
+func (w *worker) add(r rsync.Result) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running.items, w.running.bytes = w.running.items+r.Changes, w.running.bytes+r.Bytes
+	w.running.Items, w.running.Bytes = w.running.items, w.running.bytes
+}
+
+func (w *worker) setLost(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = why
+}
+
+// Status tells where every module stands.
+func (a *Agent) Status(ctx context.Context) (Status, error) {
+	st := Status{Mirror: a.o.Mirror, At: a.o.Now(), Refused: a.refused.snapshot()}
+	for _, name := range a.names {
+		s, err := a.workers[name].status(ctx, st.At)
+		if err != nil {
+			return st, err
+		}
+		st.Modules = append(st.Modules, s)
+	}
+	return st, nil
+}
+
+func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error) {
+	s, err := w.a.inbox.Look(ctx, w.m.Name)
+	if err != nil {
+		return ModuleStatus{}, err
+	}
+	w.mu.Lock()
+	run, broken := w.running, w.broken
+	w.mu.Unlock()
+	var began time.Time
+	if run.depth > 0 {
+		began = run.Since
+	}
+	m := ModuleStatus{
+		Module: s.Name, Epoch: s.Epoch, Applied: s.Applied, AppliedAt: s.AppliedAt, Heard: s.Top, FlipsWait: len(s.Flips),
+		Error: s.Trouble.Error, Path: strings.ToValidUTF8(s.Trouble.Path, "\uFFFD"), Attempts: s.Trouble.Attempts, Next: s.Trouble.Next,
+	}
+	m.State, m.Since = stateOf(s, began, now, w.pace.skew)
+	if run.depth > 0 {
+		m.Running = &run.Running
+	}
+	if s.Quarantine != "" {
+		m.Error = s.Quarantine
+	}
+	if broken != nil {
+		m.Error = broken.Error()
+	}
+	m.head(s, now, w.pace.skew)
+	return m, nil
+}
+
+// head adds what the newest head tells.
+func (m *ModuleStatus) head(s inbox.Snapshot, now time.Time, forgiven time.Duration) {
+	if !s.Oldest.IsZero() && s.Top > s.Applied {
+		m.Lag = max(now.Sub(s.Oldest).Seconds(), 0)
+	}
+	if s.Head == nil {
+		return
+	}
+	m.Head, m.HeadAt, m.Via = s.Head.Serial, s.Head.Head.At, s.Head.Via
+	off := clockSkew(s.Head, forgiven)
+	m.Skew = off.Seconds()
+	if off != 0 && m.Error == "" {
+		m.Error = fmt.Sprintf("the newest head was %v old when it arrived: this host's clock may be wrong", off.Round(time.Second))
+	}
+}
