@@ -69,6 +69,9 @@ func (m *merger) add(s PathSet, number int) {
 		if r.Link != 0 {
 			r.Link = m.link(number, r.Link)
 		}
+		if r.Op == Gone && number > 0 { // what it was at last need not be what a mirror has
+			r = Record{Op: Gone, Path: r.Path}
+		}
 		if old, ok := m.records[r.Path]; ok {
 			r = joined(old, r)
 		}

@@ -122,7 +122,7 @@ func (a *announcer) told(renames [][2]string) {
 	for _, r := range renames {
 		from, to := r[0], r[1]
 		_, stays := a.after[from]
-		if stays || !a.after[to].IsDir() || !rapid.Bool().Draw(a.t, "tell the rename") {
+		if stays || !a.after[to].IsDir() || a.records[to].Op == event.Renamed || !rapid.Bool().Draw(a.t, "tell the rename") {
 			continue
 		}
 		rec := a.record(event.Renamed, to)
@@ -130,8 +130,8 @@ func (a *announcer) told(renames [][2]string) {
 		if rec.Check() != nil {
 			continue
 		}
-		maps.DeleteFunc(a.records, func(p string, _ event.Record) bool {
-			return p == from || event.Under(from, p) || event.Under(to, p)
+		maps.DeleteFunc(a.records, func(p string, r event.Record) bool {
+			return p == from || event.Under(from, p) || event.Under(to, p) && r.Op != event.Renamed
 		})
 		a.records[to] = rec
 	}

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"maps"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -133,14 +134,14 @@ func (w *writer) reindex(indexed bool) {
 	if !indexed {
 		return
 	}
+	maps.DeleteFunc(w.tree, func(_ string, e Entry) bool { return e.Needs != nil }) // wherever it was moved
 	pool := slices.DeleteFunc(w.tree.Paths(), func(p string) bool { return !event.Under("pool", p) || w.tree[p].IsDir() })
 	for _, p := range []string{Index, "a/" + Index, "pool/" + Index} {
 		dir := Parent(p)
-		delete(w.tree, p)
 		if dir != "" && !w.tree[dir].IsDir() || rapid.IntRange(0, 3).Draw(w.t, "no index") == 0 {
 			continue
 		}
-		e := Entry{Mode: event.ModeFile | 0o644, Size: w.clock, MTime: w.clock}
+		e := Entry{Mode: event.ModeFile | 0o644, Size: w.clock, MTime: w.clock, Needs: []string{}}
 		for _, f := range pool {
 			if rapid.Bool().Draw(w.t, "indexed") && f != "pool/"+Index {
 				e.Needs = append(e.Needs, f)
