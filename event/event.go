@@ -78,7 +78,7 @@ func ParseDigest(s string) (Digest, error) {
 		return d, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != len(d) {
+	if err != nil || len(b) != len(d) || len(s) != base64.RawURLEncoding.EncodedLen(len(d)) { // the library skips line ends
 		return d, fmt.Errorf("digest %.50q: must be 43 characters of base64url", s)
 	}
 	return Digest(b), nil

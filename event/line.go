@@ -52,6 +52,9 @@ func parseFields(text []byte) (Kind, fields, error) {
 		if !ok || key == "" || value == "" {
 			return "", f, malformed("word %.40q: must be key=value", w)
 		}
+		if key == "key" || key == "sig" {
+			return "", f, malformed("key %q before the end of the line: a line is signed once", key)
+		}
 		if _, twice := f.values[key]; twice {
 			return "", f, malformed("key %.40q stands twice", key)
 		}

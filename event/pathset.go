@@ -14,6 +14,9 @@ const (
 	MaxSetBytes = 512 << 20 // of the canonical form
 )
 
+// minRecord is the size of the smallest record, so that no run of NUL bytes makes a decoder allocate more than real records would.
+const minRecord = len("- 0 0 0 - a\x00")
+
 // A PathSet is the changed paths of one announcement, sorted bytewise by path, each path once. It is content-addressed: see Digest.
 type PathSet []Record
 
@@ -137,7 +140,7 @@ func DecodePathSet(b []byte) (PathSet, error) {
 	if n > 2*MaxRecords {
 		return nil, malformed("path set of more than %d records", MaxRecords)
 	}
-	s := make(PathSet, 0, n)
+	s := make(PathSet, 0, min(n, len(b)/minRecord))
 	for len(b) > 0 {
 		r, rest, err := decodeRecord(b)
 		if err != nil {

@@ -43,6 +43,9 @@ func setVectors() []vector {
 		{"malformed-extra-unknown", "", "malformed", "+ 100644 0 0 colour=blue a\x00"},
 		{"malformed-extra-order", "", "malformed", "+ 100644 0 0 sha256=" + event.Sum(nil).String() + ",link=1 a\x00"},
 		{"malformed-level-of-file", "", "malformed", "d 100644 0 0 - a\x00"},
+		{"malformed-rename-of-file", "A rename speaks of a directory; a file's is a + and a -.", "malformed", "> 100644 0 0 - b\x00a\x00"},
+		{"malformed-mode-too-large", "", "malformed", "+ 200000 0 0 - a\x00"},
+		{"malformed-link-zero", "", "malformed", "+ 100644 0 0 link=0 a\x00"},
 		{"malformed-rename-into-itself", "", "malformed", "> 40755 0 0 - a/b\x00a\x00"},
 	}
 }

@@ -152,7 +152,7 @@ func (r Record) Check() error {
 	if r.Mode > 0o177777 || r.Size < 0 {
 		return fmt.Errorf("path %.200q: mode or size out of range", r.Path)
 	}
-	if (r.Op == Level || r.Op == Tree) && r.Mode != 0 && r.Mode&ModeType != ModeDir {
+	if (r.Op == Level || r.Op == Tree || r.Op == Renamed) && r.Mode != 0 && r.Mode&ModeType != ModeDir {
 		return fmt.Errorf("path %.200q: op %c on what is not a directory", r.Path, r.Op)
 	}
 	return nil

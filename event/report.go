@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // An Outcome is what a mirror says of a serial.
@@ -53,10 +54,10 @@ func (r Report) Text() []byte {
 	t := newText(Reply).add("module", r.Module).add("mirror", r.Mirror).add("epoch", r.Epoch).add("serial", r.Serial).
 		add("run", r.Run).add("outcome", r.Outcome).add("applied", r.Applied).add("head", r.Head)
 	if !r.Started.IsZero() {
-		t.add("at", r.Started).add("took", r.Took.Milliseconds())
+		t.add("at", r.Started).add("took", max(milliseconds(r.Took), 0))
 	}
 	if r.Heard != 0 {
-		t.add("heard", r.Heard.Milliseconds())
+		t.add("heard", milliseconds(r.Heard))
 	}
 	if r.Via != "" {
 		t.add("via", r.Via)
@@ -83,13 +84,13 @@ func parseReport(f fields) (Report, error) {
 		field(f, "applied", ParseSerial, &r.Applied),
 		field(f, "head", ParseDigest, &r.Head),
 		optional(f, "at", parseTime, &r.Started),
-		optional(f, "took", parseMilliseconds, &r.Took),
+		optional(f, "took", parseTook, &r.Took),
 		optional(f, "heard", parseMilliseconds, &r.Heard),
 		optional(f, "via", ParsePrincipal, &r.Via),
 		optional(f, "files", parseInt, &r.Files),
 		optional(f, "bytes", parseInt, &r.Bytes),
 		optional(f, "del", parseInt, &r.Deleted),
-		optional(f, "err", unescape, &r.Error),
+		optional(f, "err", parseError, &r.Error),
 	} {
 		if err != nil {
 			return Report{}, err
@@ -114,19 +115,49 @@ func parseOutcome(s string) (Outcome, error) {
 	return Outcome(s), nil
 }
 
-func parseUint(s string) (uint64, error) { return strconv.ParseUint(s, 10, 63) }
+func parseUint(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil || strconv.FormatUint(n, 10) != s {
+		return 0, fmt.Errorf("%.30q: must be a decimal number below 2^63", s)
+	}
+	return n, nil
+}
 
 func parseInt(s string) (int64, error) {
-	n, err := strconv.ParseUint(s, 10, 63)
+	n, err := parseUint(s)
 	return int64(n), err
+}
+
+// maxMilliseconds bounds took and heard, both ways: a hundred years.
+const maxMilliseconds = maxSeconds * 1000
+
+// milliseconds is d as a report says it: two clocks that are far apart must not make the report unreadable.
+func milliseconds(d time.Duration) int64 {
+	return min(max(d.Milliseconds(), -maxMilliseconds), maxMilliseconds)
 }
 
 func parseMilliseconds(s string) (time.Duration, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n > maxSeconds*1000 || n < -maxSeconds*1000 {
-		return 0, fmt.Errorf("%.20q: must be milliseconds", s)
+	if err != nil || n > maxMilliseconds || n < -maxMilliseconds || strconv.FormatInt(n, 10) != s {
+		return 0, fmt.Errorf("%.30q: must be milliseconds up to %d", s, int64(maxMilliseconds))
 	}
 	return time.Duration(n) * time.Millisecond, nil
+}
+
+func parseTook(s string) (time.Duration, error) {
+	d, err := parseMilliseconds(s)
+	if err == nil && d < 0 {
+		err = fmt.Errorf("%.30q: work cannot take less than no time", s)
+	}
+	return d, err
+}
+
+func parseError(s string) (string, error) {
+	text, err := unescape(s)
+	if err == nil && (len(text) > MaxError || !utf8.ValidString(text)) {
+		err = fmt.Errorf("%.40q: must be UTF-8 of at most %d bytes", s, MaxError)
+	}
+	return text, err
 }
 
 // escape writes s with %XX for all but letters, digits and a few marks, so that it is one word.
@@ -139,9 +170,14 @@ func unescape(s string) (string, error) {
 	return url.QueryUnescape(s)
 }
 
+// cut makes s valid UTF-8 of at most n bytes: file names in it may be any bytes.
 func cut(s string, n int) string {
-	if len(s) <= n {
+	if s = strings.ToValidUTF8(s, "\uFFFD"); len(s) <= n {
 		return s
 	}
-	return s[:n-3] + "..."
+	n -= len("...")
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
 }

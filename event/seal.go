@@ -48,10 +48,15 @@ func Seal(m Texter, key ssh.Signer) ([]byte, error) {
 	return line, nil
 }
 
-// Trust knows keys and whose they are. signers.Store is one.
-type Trust interface {
+// Keys knows public keys. signers.File is one.
+type Keys interface {
 	// KeyByID returns the known keys with this id.
 	KeyByID(id [8]byte) []ssh.PublicKey
+}
+
+// Trust knows whose keys they are, too. signers.Store is one.
+type Trust interface {
+	Keys
 	// VerifyAs says whether sig over message in namespace was made by principal with a key that was good at that time.
 	VerifyAs(principal string, sig *sshsig.Signature, message []byte, namespace string, at time.Time) error
 }
@@ -84,7 +89,7 @@ type Gate struct {
 // A Sealed is a line that passed a Gate. Exactly one of its messages is set.
 type Sealed struct {
 	Line      []byte // as received; never rebuilt
-	Digest    Digest // of Line
+	Digest    Digest // of what is signed in Line: one statement has one digest, though a third party can put some signatures in another form
 	Kind      Kind
 	Principal string
 
@@ -168,12 +173,12 @@ func Read(line []byte) (Sealed, error) {
 
 // Signature rebuilds the SSHSIG signature of a line and the text it is over, so that ssh-keygen -Y verify can judge it. keys are those that
 // may have made it.
-func Signature(line []byte, keys []ssh.PublicKey) (*sshsig.Signature, []byte, error) {
+func Signature(line []byte, known Keys) (*sshsig.Signature, []byte, error) {
 	p, err := split(line)
 	if err != nil {
 		return nil, nil, err
 	}
-	sig, err := p.verify(keyring(keys))
+	sig, err := p.verify(known)
 	return sig, p.text, err
 }
 
@@ -199,12 +204,12 @@ func split(line []byte) (parts, error) {
 	}
 	p := parts{line: line, text: line[:i:i]}
 	id, sig, ok := bytes.Cut(line[i+len(" key="):], []byte(" sig="))
-	rawID, err := base64.RawURLEncoding.Strict().DecodeString(string(id))
+	rawID, err := decodeWord(id)
 	if !ok || err != nil || len(rawID) != len(p.id) {
 		return parts{}, malformed("key= must be 11 characters of base64url, then sig=")
 	}
 	p.id = [8]byte(rawID)
-	if p.sig, err = base64.RawURLEncoding.Strict().DecodeString(string(sig)); err != nil {
+	if p.sig, err = decodeWord(sig); err != nil {
 		return parts{}, malformed("sig= must be base64url")
 	}
 	words := bytes.SplitN(p.text, []byte(" "), 3)
@@ -217,12 +222,20 @@ func split(line []byte) (parts, error) {
 	return p, nil
 }
 
+// decodeWord reads base64url in its one form. The library would skip line ends anywhere in it.
+func decodeWord(b []byte) ([]byte, error) {
+	if bytes.ContainsAny(b, "\r\n") {
+		return nil, errors.New("line end in base64url")
+	}
+	return base64.RawURLEncoding.Strict().AppendDecode(nil, b)
+}
+
 func (p parts) read() (Sealed, error) {
 	kind, f, err := parseFields(p.text)
 	if err != nil {
 		return Sealed{}, err
 	}
-	s := Sealed{Line: p.line, Digest: Sum(p.line), Kind: kind}
+	s := Sealed{Line: p.line, Digest: Sum(p.text), Kind: kind}
 	switch kind {
 	case Change, Flip:
 		var a Announcement
@@ -241,9 +254,7 @@ func (p parts) read() (Sealed, error) {
 }
 
 // verify finds the SSHSIG signature that the line carries or stands for, and checks that its key made it. Whose key that is remains to be asked.
-func (p parts) verify(known interface {
-	KeyByID(id [8]byte) []ssh.PublicKey
-}) (*sshsig.Signature, error) {
+func (p parts) verify(known Keys) (*sshsig.Signature, error) {
 	if len(p.sig) != 64 {
 		sig, err := sshsig.Parse(p.sig)
 		if err != nil {
@@ -268,16 +279,4 @@ func (p parts) verify(known interface {
 		}
 	}
 	return nil, refused("%s line: %w", p.kind, err)
-}
-
-type keyring []ssh.PublicKey
-
-func (k keyring) KeyByID(id [8]byte) []ssh.PublicKey {
-	var found []ssh.PublicKey
-	for _, key := range k {
-		if sshsig.KeyID(key) == id {
-			found = append(found, key)
-		}
-	}
-	return found
 }

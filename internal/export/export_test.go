@@ -59,7 +59,11 @@ func chain(t testing.TB, n int) (lines [][]byte, set []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines, prev = append(lines, line), event.Sum(line)
+		said, err := event.Read(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, prev = append(lines, line), said.Digest
 	}
 	return lines, envelope.Compress(paths.Encode())
 }
