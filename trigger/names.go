@@ -189,3 +189,9 @@ func bare(err error) error {
 	}
 	return err
 }
+
+func asPathError(err error) (*PathError, bool) {
+	var p *PathError
+	ok := errors.As(err, &p)
+	return p, ok
+}

@@ -201,14 +201,18 @@ func (j *Journal) Head(ctx context.Context, m event.Module, ttl time.Duration, n
 	if err != nil {
 		return nil, event.Head{}, err
 	}
+	return j.sealHead(st, ttl, now)
+}
+
+func (j *Journal) sealHead(st State, ttl time.Duration, now time.Time) ([]byte, event.Head, error) {
 	if st.Restored != "" {
-		return nil, event.Head{}, restored(m, st.Restored)
+		return nil, event.Head{}, restored(st.Module, st.Restored)
 	}
-	h := event.Head{Module: m, Epoch: st.Epoch, Serial: st.Serial, At: now.UTC().Truncate(time.Second), TTL: ttl.Truncate(time.Second),
+	h := event.Head{Module: st.Module, Epoch: st.Epoch, Serial: st.Serial, At: now.UTC().Truncate(time.Second), TTL: ttl.Truncate(time.Second),
 		Last: st.Last, Manifest: st.Manifest}
 	line, err := event.Seal(h, j.o.Signer)
 	if err == nil {
 		_, err = event.Read(line)
 	}
-	return line, h, wrap(err, "head of module %s", m)
+	return line, h, wrap(err, "head of module %s", st.Module)
 }

@@ -1,0 +1,13 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// commands lists every command.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.demoCommand(), a.initCommand(),
+		a.hubCommand(), a.publishCommand(), a.waitCommand(), a.logCommand(), a.mirrorCommand(), a.manifestCommand(),
+		a.agentCommand(), a.planCommand(), a.verifyCommand(),
+		a.statusCommand(), a.showCommand(), a.checkCommand(), a.doctorCommand(), a.versionCommand(), a.statesTopic(),
+	}
+}

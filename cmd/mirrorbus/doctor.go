@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/doctor"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/daemon"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/hub"
+	"github.com/mirrorbus/mirrorbus/trigger"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "doctor",
+		GroupID: "both",
+		Short:   "look for what is wrong on this host",
+		Long: `Looks for what is wrong on this host around the configuration: keys and trust, folders and room, the rsync that is installed, the upstream and
+its head, the hub, symbolic links in a mirror's tree. It changes nothing. The exit status is 1 if something is bad.`,
+		Example: "  mirrorbus doctor\n  mirrorbus doctor --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.doctor(c.Context()) },
+	}
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	role, err := a.role()
+	if err != nil {
+		return err
+	}
+	var checks []doctor.Check
+	if role == transports.Master {
+		conf, err := a.masterConfig()
+		if err != nil {
+			return err
+		}
+		checks = masterChecks(conf)
+	} else {
+		conf, err := a.mirrorConfig()
+		if err != nil {
+			return err
+		}
+		checks = mirrorChecks(conf)
+	}
+	var findings []doctor.Finding
+	well, err := doctor.Run(ctx, checks, func(f doctor.Finding) error {
+		findings = append(findings, f)
+		if a.json {
+			return nil
+		}
+		return doctor.Print(a.out, f)
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(findings); err != nil {
+			return err
+		}
+	}
+	if !well {
+		return fault.With(errSick, fault.Failed, "")
+	}
+	return nil
+}
+
+func masterChecks(conf *trigger.Config) []doctor.Check {
+	checks := []doctor.Check{
+		doctor.Key(string(conf.Key), agentSocket(string(conf.SSHAgent)), string(conf.Trust), string(conf.Revoked), conf.Name, event.Change, event.Flip, event.HeadIs),
+		doctor.Trust(string(conf.Trust), string(conf.Revoked)),
+		doctor.Folder("state folder", string(conf.State), true),
+	}
+	for _, m := range conf.Modules {
+		checks = append(checks, doctor.Folder("module "+m.Name, string(m.Path), true))
+	}
+	if c, ok := conf.Transport["hub"].(*hub.ServerConfig); ok {
+		checks = append(checks, doctor.Dial("hub", localAddress(c.Listen)))
+	}
+	return append(checks, doctor.Socket("hub daemon", string(conf.Socket)))
+}
+
+func mirrorChecks(conf *listener.Config) []doctor.Check {
+	checks := []doctor.Check{
+		doctor.Key(string(conf.Key), agentSocket(string(conf.SSHAgent)), "", "", conf.Name),
+		doctor.Trust(string(conf.Trust), string(conf.Revoked)),
+		doctor.Folder("state folder", string(conf.State), true),
+		{Name: "rsync", Run: func(ctx context.Context) doctor.Finding { return daemon.CheckRsync(ctx, conf.Rsync) }},
+	}
+	for _, m := range conf.Modules {
+		checks = append(checks, doctor.Folder("module "+m.Name, string(m.Path), true), doctor.Links(string(m.Path), m.FollowLinks),
+			doctor.Check{Name: "upstream of " + m.Name, Run: func(ctx context.Context) doctor.Finding { return daemon.CheckUpstream(ctx, conf, m) }})
+	}
+	if c, ok := conf.Transport["hub"].(*hub.ClientConfig); ok {
+		checks = append(checks, doctor.Dial("hub", c.Address))
+	}
+	return append(checks, doctor.Socket("agent daemon", string(conf.Socket)))
+}
+
+func agentSocket(configured string) string {
+	if configured != "" {
+		return configured
+	}
+	return os.Getenv("SSH_AUTH_SOCK")
+}
+
+// localAddress is how a daemon of this host that listens on any address is reached.
+func localAddress(listen string) string {
+	for _, anywhere := range []string{"0.0.0.0:", "[::]:", ":"} {
+		if port, ok := strings.CutPrefix(listen, anywhere); ok {
+			return "localhost:" + port
+		}
+	}
+	return listen
+}
+
+var errSick = errors.New("something is wrong, see above")

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/daemon"
+)
+
+func isModule(name string) func(listener.ModuleStatus) bool {
+	return func(m listener.ModuleStatus) bool { return string(m.Module) == name }
+}
+
+// printMirror writes a mirror's status for people: am I current, if not why, since when, what happens next.
+func (a *app) printMirror(s daemon.Status) error {
+	err := table(a.out, func(row func(...any)) {
+		row("MODULE", a.colours("STATE"), "SINCE", "HAS", "HEAD", "LAG", "NOW")
+		for _, m := range s.Modules {
+			lag := "-"
+			if m.Lag > 0 {
+				lag = short(time.Duration(m.Lag * float64(time.Second)))
+			}
+			row(m.Module, a.colours(string(m.State)), ago(s.At, m.Since), m.Applied, max(m.Head, m.Heard), lag, doing(s.At, m))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range s.Modules {
+		if m.Error == "" {
+			continue
+		}
+		fmt.Fprintf(a.out, "\n%s: %s\n", m.Module, m.Error)
+		if m.Path != "" {
+			fmt.Fprintf(a.out, "  path %s\n", m.Path)
+		}
+		if !m.Next.IsZero() {
+			fmt.Fprintf(a.out, "  attempt %d in %s\n", m.Attempts+1, short(max(m.Next.Sub(s.At), 0)))
+		}
+	}
+	return a.printLinks(s)
+}
+
+// doing says what happens at the moment, or next.
+func doing(now time.Time, m listener.ModuleStatus) string {
+	switch {
+	case m.Running != nil:
+		return fmt.Sprintf("%s up to %d: %d changes, %s, for %s", m.Running.Stage, m.Running.Through, m.Running.Items,
+			humanize.IBytes(uint64(max(m.Running.Bytes, 0))), short(now.Sub(m.Running.Since)))
+	case m.FlipsWait > 0:
+		return plural(m.FlipsWait, "flip") + " waiting for the time"
+	case !m.Next.IsZero():
+		return "tries again in " + short(max(m.Next.Sub(now), 0))
+	}
+	return ""
+}
+
+func (a *app) printLinks(s daemon.Status) error {
+	for _, t := range s.Transports {
+		state := "connected"
+		if !t.Connected {
+			state = "not connected"
+		}
+		fmt.Fprintf(a.out, "transport %s: %s since %s", t.Name, state, ago(s.At, t.Since))
+		if t.Waiting > 0 {
+			fmt.Fprintf(a.out, ", %s to send", plural(t.Waiting, "report"))
+		}
+		if t.Error != "" {
+			fmt.Fprintf(a.out, ": %s", t.Error)
+		}
+		if !t.NextTry.IsZero() {
+			fmt.Fprintf(a.out, "; tries again in %s", short(max(t.NextTry.Sub(s.At), 0)))
+		}
+		fmt.Fprintln(a.out)
+	}
+	return nil
+}

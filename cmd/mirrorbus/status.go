@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/trigger"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var watch bool
+	c := &cobra.Command{
+		Use:     "status [MODULE]",
+		GroupID: "both",
+		Short:   "say where everything stands",
+		Long: `On a master: each module and mirror, what it has, what it lacks, why, and what happens next. On a mirror: each of its modules.
+The words are explained by: mirrorbus help states`,
+		Example: "  mirrorbus status\n  mirrorbus status fedora --watch\n  mirrorbus status --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			role, err := a.role()
+			if err != nil {
+				return err
+			}
+			module := ""
+			if len(args) == 1 {
+				module = args[0]
+			}
+			show := func(ctx context.Context) error { return a.masterStatus(ctx, module) }
+			if role == transports.Mirror {
+				show = func(ctx context.Context) error { return a.mirrorStatus(ctx, module) }
+			}
+			if !watch {
+				return show(c.Context())
+			}
+			return a.watch(c.Context(), show)
+		},
+	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second; with --json a line each")
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+// watch shows again and again until ctx ends.
+func (a *app) watch(ctx context.Context, show func(context.Context) error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if isTerminal(a.out) && !a.json {
+			fmt.Fprint(a.out, "\x1b[H\x1b[2J")
+		}
+		if err := show(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *app) masterStatus(ctx context.Context, module string) error {
+	conf, err := a.masterConfig()
+	if err != nil {
+		return err
+	}
+	var s trigger.Status
+	err = control.NewClient(string(conf.Socket)).Do(ctx, "GET", "/v1/status", nil, &s)
+	if control.IsDown(err) {
+		s, err = trigger.StatusAlone(ctx, conf, a.log())
+	}
+	if err != nil {
+		return err
+	}
+	if module != "" {
+		if s.Modules, err = only(s.Modules, func(m trigger.ModuleStatus) bool { return string(m.Module) == module }, module); err != nil {
+			return err
+		}
+	}
+	if a.json {
+		return a.printJSON(s)
+	}
+	if !s.Running {
+		fmt.Fprintln(a.out, "The hub does not run: nothing is relayed until mirrorbus hub starts.")
+	}
+	for _, m := range s.Modules {
+		if err := a.printModule(s, m); err != nil {
+			return err
+		}
+	}
+	return a.printTransports(s)
+}
+
+func only[T any](all []T, is func(T) bool, name string) ([]T, error) {
+	for _, v := range all {
+		if is(v) {
+			return []T{v}, nil
+		}
+	}
+	return nil, usage(fmt.Errorf("module %q is not configured here", name), "see mirrorbus status")
+}
+
+func (a *app) printModule(s trigger.Status, m trigger.ModuleStatus) error {
+	fmt.Fprintf(a.out, "%s  serial %d, announced %s; %s in the manifest\n", m.Module, m.Serial, ago(s.Now, m.At), plural(int(m.Entries), "name"))
+	if m.Building != "" {
+		fmt.Fprintf(a.out, "  building the manifest: %s\n", m.Building)
+	}
+	if len(m.Mirrors) == 0 {
+		_, err := fmt.Fprintln(a.out, "  no mirror has reported yet; one joins with mirrorbus init mirror")
+		return err
+	}
+	return table(a.out, func(row func(...any)) {
+		row("  MIRROR", a.colours("STATE"), "HAS", "BEHIND", "FOR", "HEARD", "LAST ERROR")
+		for _, r := range m.Mirrors {
+			behind, since := "-", "-"
+			if r.Behind > 0 {
+				behind, since = fmt.Sprint(r.Behind), short(r.Lag)
+			}
+			row("  "+r.Mirror, a.colours(string(r.State)), r.Applied, behind, since, ago(s.Now, r.Heard), r.Error)
+		}
+	})
+}
+
+func (a *app) printTransports(s trigger.Status) error {
+	return table(a.out, func(row func(...any)) {
+		for _, t := range s.Transports {
+			state := "connected"
+			if !t.Connected {
+				state = "not connected"
+			}
+			cells := []any{"transport " + t.Name, state, plural(t.Peers, "peer"), plural(t.Waiting, "message") + " waiting", t.Error}
+			row(cells...)
+		}
+	})
+}

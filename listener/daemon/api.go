@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/transports/outbox"
+)
+
+// Schema is the version of the types that travel on the control socket and that --json prints.
+const Schema = 1
+
+// A Status is where a mirror stands, with its transports.
+type Status struct {
+	Schema  int  `json:"schema"`
+	Running bool `json:"running"` // false when read from the inbox while no agent runs
+	listener.Status
+	Transports []TransportStatus `json:"transports,omitempty"`
+}
+
+// A TransportStatus is where one transport stands.
+type TransportStatus struct {
+	Name      string    `json:"name"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"`
+	Error     string    `json:"error,omitempty"`
+	NextTry   time.Time `json:"next_try,omitzero"`
+	Waiting   int       `json:"waiting"` // reports in the outbox
+}
+
+// handler answers:
+//
+//	GET  /v1/status           Status
+//	GET  /v1/plan/{module}    Plan
+//	GET  /v1/verify/{module}  ?checksum=1 -> a stream of Finding
+//	POST /v1/{confirm,release,sync}/{module}
+func (d *Daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", control.Handle(func(ctx context.Context, _ *http.Request, _ struct{}) (Status, error) {
+		s, err := d.Status(ctx)
+		s.Running = true
+		return s, err
+	}))
+	mux.HandleFunc("GET /v1/plan/{module}", control.Handle(func(ctx context.Context, r *http.Request, _ struct{}) (Plan, error) {
+		return d.Plan(ctx, event.Module(r.PathValue("module")))
+	}))
+	mux.HandleFunc("GET /v1/verify/{module}", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
+		return d.Verify(ctx, event.Module(r.PathValue("module")), r.URL.Query().Get("checksum") != "", func(f Finding) error { return send(f) })
+	}))
+	for verb, do := range map[string]func(context.Context, event.Module) error{
+		"confirm": d.agent.Confirm, "release": d.agent.Release, "sync": d.agent.SyncNow,
+	} {
+		mux.HandleFunc("POST /v1/"+verb+"/{module}", control.Handle(func(ctx context.Context, r *http.Request, _ struct{}) (struct{}, error) {
+			return struct{}{}, do(ctx, event.Module(r.PathValue("module")))
+		}))
+	}
+	return mux
+}
+
+// Status says where everything stands.
+func (d *Daemon) Status(ctx context.Context) (Status, error) {
+	s := Status{Schema: Schema}
+	var err error
+	if s.Status, err = d.agent.Status(ctx); err != nil {
+		return s, err
+	}
+	stats, err := outbox.Stats(ctx, d.agent.DB())
+	if err != nil {
+		return s, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range d.outlets {
+		st := d.states[o.Name]
+		t := TransportStatus{Name: o.Name, Connected: st.Connected, Since: st.Since, NextTry: st.Next}
+		if st.Err != nil {
+			t.Error = st.Err.Error()
+		}
+		for _, w := range stats {
+			if w.Transport == o.Name {
+				t.Waiting = w.Waiting
+			}
+		}
+		s.Transports = append(s.Transports, t)
+	}
+	return s, nil
+}

@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/exec"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// modules makes each module's parts. The rsync that is installed is tried first: a version says little.
+func (d *Daemon) modules(ctx context.Context) ([]listener.Module, error) {
+	features, err := rsync.Probe(ctx, d.conf.Rsync)
+	if err != nil && d.needsRsync() {
+		return nil, fault.With(err, fault.Config, "install rsync 3.1 or newer, or set rsync to its path")
+	}
+	for _, w := range features.Warnings {
+		d.log.Warn("rsync", "version", features.Version, "warning", w)
+	}
+	modules := make([]listener.Module, len(d.conf.Modules))
+	for i, c := range d.conf.Modules {
+		if modules[i], err = d.module(c, features); err != nil {
+			return nil, fault.With(fmt.Errorf("module %s: %w", c.Name, err), fault.Config, "")
+		}
+	}
+	return modules, nil
+}
+
+func (d *Daemon) needsRsync() bool {
+	for _, m := range d.conf.Modules {
+		if m.Upstream != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (listener.Module, error) {
+	rules, err := filter.Parse(c.Filter)
+	if err != nil {
+		return listener.Module{}, err
+	}
+	m := listener.Module{
+		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: lastPatterns(c.Last),
+		MaxDelete: c.MaxDelete, MaxDeleteRatio: c.MaxDeleteRatio, NoExport: c.NoExport,
+		Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: listener.DefaultBudgets(),
+	}
+	m.Budgets["full"] = listener.Budget{Burst: 1, Every: c.FullEvery.Duration}
+	if c.Upstream != "" {
+		r, err := d.runner(c, features)
+		if err != nil {
+			return listener.Module{}, err
+		}
+		d.runners[m.Name], m.Runner = r, listener.Rsync(r)
+		m.CatchUp = d.source(c, r, rules)
+	}
+	if len(c.Exec) > 0 {
+		m.Runner = &exec.Runner{Argv: c.Exec, Module: c.Name, Upstream: c.Upstream, Dest: string(c.Path), Timeout: execTimeout, Log: d.log}
+	}
+	return m, nil
+}
+
+// execTimeout bounds the operator's command for one step of a plan.
+const execTimeout = 24 * time.Hour
+
+// lastPatterns puts the patterns of presets in place of their names.
+func lastPatterns(list []string) []string {
+	var all []string
+	for _, s := range list {
+		if preset, ok := plan.Presets(s); ok {
+			all = append(all, preset...)
+		} else {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (d *Daemon) runner(c listener.ModuleConfig, features rsync.Features) (*rsync.Runner, error) {
+	conf := rsync.Config{
+		Upstream: rsync.Upstream{URL: c.Upstream, PasswordFile: string(c.PasswordFile), Shell: c.RemoteShell, BWLimitKiB: kib(uint64(c.BWLimit))},
+		Dest:     string(c.Path), TempDir: string(c.TempDir), LockFile: stateFile(d.conf, c.Name+".lock"), Features: features,
+		Owner: c.Owner, UnsafeLinks: c.UnsafeLinks, Stall: c.Stall.Duration,
+	}
+	for _, l := range c.FollowLinks {
+		conf.Links = append(conf.Links, rsync.Link{Path: strings.Trim(l, "/")})
+	}
+	return rsync.New(conf)
+}
+
+// kib rounds a rate up to KiB, as rsync wants it.
+func kib(bytes uint64) int { return int((bytes + 1023) / 1024) }

@@ -1,0 +1,233 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
+	"github.com/mirrorbus/mirrorbus/trigger/manifest"
+)
+
+// An exported module is one with what keeps its .mirrorbus/ true.
+type exported struct {
+	conf     ModuleConfig
+	exporter *journal.Exporter
+	manifest *manifest.Manifest
+
+	mu       sync.Mutex
+	building *Building // the walk under way, nil if there is none
+	said     string    // the last error that was logged
+}
+
+// A Building is how far a walk of a module has come.
+type Building struct {
+	Entries  int64         `json:"entries"`
+	Bytes    int64         `json:"bytes"`
+	Expected int64         `json:"expected,omitempty"` // what Entries may come to, 0 if unknown
+	Elapsed  time.Duration `json:"elapsed_ns"`
+	Done     bool          `json:"done"`
+	Notes    []string      `json:"notes,omitempty"`
+}
+
+// String writes b with its rate and, where it can be told, the time that is left.
+func (b Building) String() string {
+	seconds := max(b.Elapsed.Seconds(), 0.001)
+	rate := float64(b.Entries) / seconds
+	s := fmt.Sprintf("%s names, %s, %.0f a second", humanize.Comma(b.Entries), humanize.IBytes(uint64(max(b.Bytes, 0))), rate)
+	switch {
+	case b.Done:
+		s += fmt.Sprintf(", done in %s", b.Elapsed.Round(10*time.Millisecond))
+	case b.Expected > b.Entries && rate > 0:
+		s += fmt.Sprintf(", about %s left", time.Duration(float64(b.Expected-b.Entries)/rate*float64(time.Second)).Round(time.Second))
+	}
+	for _, n := range b.Notes {
+		s += "; " + n
+	}
+	return s
+}
+
+// openExports opens what exports each module. It must come before the first announcement: it notices a journal that is older than what it exported.
+func openExports(ctx context.Context, conf *Config, j *journal.Journal) (map[event.Module]*exported, error) {
+	all := map[event.Module]*exported{}
+	for _, m := range conf.Modules {
+		x, err := openExport(ctx, conf, m, j)
+		if err != nil {
+			return nil, errors.Join(err, closeExports(all))
+		}
+		all[event.Module(m.Name)] = x
+	}
+	return all, nil
+}
+
+func openExport(ctx context.Context, conf *Config, m ModuleConfig, j *journal.Journal) (*exported, error) {
+	name := event.Module(m.Name)
+	man, err := manifest.Open(ctx, filepath.Join(string(conf.State), "manifest-"+m.Name+".db"), name, manifest.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("manifest of module %s: %w", name, err)
+	}
+	e, err := j.NewExporter(ctx, journal.ExportOptions{
+		Module: name, Tree: string(m.Path), Dir: string(m.Export), Manifest: man,
+		Keep:      journal.Retention{Count: m.KeepSerials, Bytes: int64(m.KeepBytes)},
+		HeadEvery: conf.HeadEvery.Duration, HeadTTL: conf.HeadTTL.Duration, Every: journal.Every{Age: m.ManifestEvery.Duration},
+	})
+	if err != nil {
+		return nil, errors.Join(fault.With(err, fault.Config, ""), man.Close())
+	}
+	return &exported{conf: m, exporter: e, manifest: man}, nil
+}
+
+func closeExports(all map[event.Module]*exported) error {
+	var err error
+	for _, x := range all {
+		err = errors.Join(err, x.exporter.Close(), x.manifest.Close())
+	}
+	return err
+}
+
+// exportLoop keeps every module's export true: at the start, at each wake-up, and as often as a head is to be signed anew.
+func (h *Hub) exportLoop(ctx context.Context) error {
+	var walks sync.WaitGroup
+	defer walks.Wait()
+	for _, x := range h.exports {
+		walks.Go(func() { h.firstWalk(ctx, x) })
+	}
+	tick := time.NewTicker(h.conf.HeadEvery.Duration)
+	defer tick.Stop()
+	for {
+		for name, x := range h.exports {
+			h.note(x, x.exporter.Export(ctx))
+			h.sendHead(ctx, name)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		case <-h.wake:
+		}
+	}
+}
+
+// note logs an error of an export when it changes.
+func (h *Hub) note(x *exported, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	text := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		text = err.Error()
+	}
+	if text != x.said && text != "" {
+		h.log.Error("export", "module", x.conf.Name, "error", err, "hint", fault.HintOf(err))
+	}
+	x.said = text
+}
+
+// sendHead tells the mirrors where a module stands. It is a hint: lost, it is said again.
+func (h *Hub) sendHead(ctx context.Context, m event.Module) {
+	line, head, err := h.journal.Head(ctx, m, h.conf.HeadTTL.Duration, h.now())
+	if err != nil {
+		h.log.Error("sign head", "module", m, "error", err)
+		return
+	}
+	t := transports.Topic{Kind: transports.Announce, Module: string(m)}
+	for _, o := range h.outlets {
+		if err := o.Transport.Publish(ctx, message(t, headID(head), line)); err != nil {
+			h.log.Debug("head not sent", "module", m, "transport", o.Name, "error", err)
+		}
+	}
+}
+
+// firstWalk builds the manifest of a module that has none, or one that does not lead on to the journal.
+func (h *Hub) firstWalk(ctx context.Context, x *exported) {
+	pos, err := x.manifest.Position(ctx)
+	if err == nil {
+		st, stErr := h.journal.State(ctx, event.Module(x.conf.Name))
+		if stErr == nil && pos.Epoch == st.Epoch && pos.Serial <= st.Serial && pos.Serial+1 >= st.Floor {
+			return
+		}
+	}
+	h.log.Info("building the manifest", "module", x.conf.Name)
+	b, err := h.walk(ctx, x, func(Building) error { return nil })
+	if err != nil {
+		h.note(x, err)
+		return
+	}
+	h.log.Info("manifest built", "module", x.conf.Name, "entries", b.Entries, "took", b.Elapsed.Round(time.Millisecond))
+	h.sendHead(ctx, event.Module(x.conf.Name))
+}
+
+// rebuild walks a module on request and sends how far it is.
+func (h *Hub) rebuild(ctx context.Context, m event.Module, send func(any) error) error {
+	x := h.exports[m]
+	if x == nil {
+		_, err := h.publisher.module(m)
+		return err
+	}
+	b, err := h.walk(ctx, x, func(b Building) error { return send(b) })
+	if err != nil {
+		return err
+	}
+	h.sendHead(ctx, m)
+	return send(b)
+}
+
+// walk builds a manifest. At most one walk of a module is under way.
+func (h *Hub) walk(ctx context.Context, x *exported, send func(Building) error) (Building, error) {
+	x.mu.Lock()
+	busy := x.building != nil
+	if !busy {
+		x.building = &Building{}
+	}
+	x.mu.Unlock()
+	if busy {
+		return Building{}, fault.With(fmt.Errorf("module %s is being walked already", x.conf.Name), fault.TryAgain, "see mirrorbus status")
+	}
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.building = nil
+	}()
+	var lost error
+	p, err := x.exporter.BuildManifest(ctx, func(p manifest.Progress) {
+		b := building(p)
+		x.mu.Lock()
+		x.building = &b
+		x.mu.Unlock()
+		lost = errors.Join(lost, send(b))
+	})
+	b := building(p)
+	b.Done = true
+	return b, errors.Join(err, lost)
+}
+
+func building(p manifest.Progress) Building {
+	b := Building{Entries: p.Entries, Bytes: p.Bytes, Expected: p.Expected, Elapsed: p.Elapsed}
+	if p.Special > 0 {
+		b.Notes = append(b.Notes, fmt.Sprintf("%d sockets, FIFOs and devices left out", p.Special))
+	}
+	for _, m := range p.Mounts {
+		b.Notes = append(b.Notes, "mount point "+m+" was not entered")
+	}
+	return b
+}
+
+// manifestStatus is the number of names in a module's manifest, and how far a walk under way is.
+func (h *Hub) manifestStatus(ctx context.Context, m event.Module) (int64, string, error) {
+	x := h.exports[m]
+	x.mu.Lock()
+	under := ""
+	if x.building != nil {
+		under = x.building.String()
+	}
+	x.mu.Unlock()
+	n, err := x.manifest.Count(ctx)
+	return n.Entries, under, err
+}

@@ -1,0 +1,217 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/event/signers"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/trigger/collector"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
+)
+
+// An Outlet is a transport as the hub uses it.
+type Outlet struct {
+	Name      string
+	Transport transports.Transport
+	Caps      transports.Capabilities
+}
+
+// A Hub is the master's daemon: it exports and relays what is journalled, signs heads, and collects reports.
+type Hub struct {
+	conf      Config
+	journal   *journal.Journal
+	collector *collector.Collector
+	trust     *signers.Store
+	log       *slog.Logger
+	now       func() time.Time
+
+	publisher Publisher
+	exports   map[event.Module]*exported
+	outlets   []Outlet
+	relays    map[string]*outbox.Relay
+
+	mu     sync.Mutex
+	states map[string]transports.State
+	wake   chan struct{} // holds one token: something was journalled
+}
+
+// NewHub makes a hub of what OpenParts opened. Its outlets are added with AddOutlets before Run, since they need the hub's Env.
+func NewHub(conf *Config, p *Parts, log *slog.Logger) *Hub {
+	h := &Hub{conf: *conf, journal: p.Journal, collector: p.Collector, trust: p.Trust, exports: p.exports, log: log, now: time.Now,
+		relays: map[string]*outbox.Relay{}, states: map[string]transports.State{}, wake: make(chan struct{}, 1)}
+	h.publisher = Publisher{Journal: p.Journal, Modules: conf.Modules, Now: h.now}
+	return h
+}
+
+// AddOutlets tells the hub its transports.
+func (h *Hub) AddOutlets(outlets []Outlet) {
+	for _, o := range outlets {
+		h.outlets = append(h.outlets, o)
+		h.relays[o.Name] = outbox.NewRelay(outbox.Options{DB: h.journal.DB(), Name: o.Name, Transport: o.Transport, Caps: o.Caps,
+			Log: h.log.With("transport", o.Name)})
+	}
+}
+
+// Env is what the hub lends to its transports.
+func (h *Hub) Env(signer ssh.Signer) transports.Env {
+	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog}
+}
+
+// Run serves until ctx ends or something breaks that trying again does not mend.
+func (h *Hub) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, o := range h.outlets {
+		g.Go(func() error { return h.keep(ctx, o) })
+		g.Go(func() error { return h.relays[o.Name].Run(ctx) })
+	}
+	g.Go(func() error { return h.exportLoop(ctx) })
+	return g.Wait()
+}
+
+// keep holds one transport connected and subscribed to the reports on every module.
+func (h *Hub) keep(ctx context.Context, o Outlet) error {
+	var subs []transports.Subscription
+	for _, m := range h.conf.Modules {
+		subs = append(subs, transports.Subscription{Topic: transports.Topic{Kind: transports.Report, Module: m.Name}})
+	}
+	log := h.log.With("transport", o.Name)
+	r := &reports{gate: event.Gate{Trust: h.trust}, collector: h.collector, now: h.now, log: log, quiet: rate.NewLimiter(rate.Every(10*time.Second), 6),
+		connected: h.relays[o.Name].Connected}
+	return transports.Keep(ctx, o.Transport, subs, r, transports.KeepOptions{Log: log, State: func(s transports.State) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.states[o.Name] = s
+	}})
+}
+
+// Publish journals and exports a change, then wakes the relays.
+func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
+	p, err := h.publisher.Publish(ctx, r)
+	if err != nil || r.DryRun {
+		return p, err
+	}
+	p.Relaying = true
+	h.log.Info("announced", "module", p.Module, "serial", p.Serial, "kind", p.Kind, "records", p.Records, "source", r.Source)
+	if x := h.exports[r.Module]; x != nil {
+		if err := x.exporter.Export(ctx); err != nil { // it is journalled; the export loop tries again
+			h.note(x, err)
+			h.wakeUp()
+		}
+	}
+	for _, relay := range h.relays {
+		relay.Wake()
+	}
+	return p, nil
+}
+
+func (h *Hub) wakeUp() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// peerName says whose key it is: that of a mirror, for it may sign reports.
+func (h *Hub) peerName(key ssh.PublicKey) (string, error) {
+	names, err := h.trust.Principals(key, event.Reply.Namespace(), h.now())
+	if err != nil {
+		return "", err
+	}
+	name, _, _ := strings.Cut(names[0], ",")
+	return event.ParsePrincipal(name)
+}
+
+// allowed lets a mirror subscribe to the announcements of the modules it may have, and publish reports on them.
+func (h *Hub) allowed(peer string, t transports.Topic, subscribe bool) error {
+	m, err := h.publisher.module(event.Module(t.Module))
+	if err != nil {
+		return err
+	}
+	if subscribe != (t.Kind == transports.Announce) {
+		return fmt.Errorf("a mirror subscribes to announcements and publishes reports, not the other way round")
+	}
+	if len(m.Mirrors) == 0 {
+		return nil
+	}
+	for _, pattern := range m.Mirrors {
+		if ok, err := path.Match(pattern, peer); ok && err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("mirror %s is not one that may have module %s", peer, m.Name)
+}
+
+// maxBacklog is how many announcements a subscriber is given anew. One that missed more reads the journal through rsync, as the head tells it to.
+const maxBacklog = 256
+
+// parsePosition reads where a subscriber stands, as its Subscription.Have gives it: EPOCH:SERIAL.
+func parsePosition(have string) (event.Epoch, event.Serial, error) {
+	e, s, ok := strings.Cut(have, ":")
+	epoch, err := event.ParseEpoch(e)
+	serial, err2 := event.ParseSerial(s)
+	if err = errors.Join(err, err2); err != nil || !ok {
+		return "", 0, fmt.Errorf("position %.40q: must be EPOCH:SERIAL", have)
+	}
+	return epoch, serial, nil
+}
+
+// backlog yields what a subscriber has missed, then the head.
+func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter.Seq2[transports.Message, error] {
+	return func(yield func(transports.Message, error) bool) {
+		if t.Kind != transports.Announce {
+			return
+		}
+		m := event.Module(t.Module)
+		latest, err := h.journal.State(ctx, m)
+		if err != nil {
+			yield(transports.Message{}, err)
+			return
+		}
+		epoch, serial, err := parsePosition(have)
+		if err == nil && epoch == latest.Epoch && serial < latest.Serial && latest.Serial-serial <= maxBacklog {
+			for a, err := range h.journal.Since(ctx, m, epoch, serial) {
+				if err != nil {
+					yield(transports.Message{}, err)
+					return
+				}
+				if !yield(message(t, announcementID(epoch, a.Announcement.Serial), a.Body()), nil) {
+					return
+				}
+			}
+		}
+		line, head, err := h.journal.Head(ctx, m, h.conf.HeadTTL.Duration, h.now())
+		if err != nil {
+			yield(transports.Message{}, err)
+			return
+		}
+		yield(message(t, headID(head), line), nil)
+	}
+}
+
+func message(t transports.Topic, id string, body []byte) transports.Message {
+	return transports.Message{Topic: t, ID: id, Body: body}
+}
+
+// announcementID names the message of an announcement, the same by every transport and in the backlog.
+func announcementID(e event.Epoch, s event.Serial) string {
+	return string(e) + "." + strconv.FormatUint(uint64(s), 10)
+}
+
+func headID(h event.Head) string {
+	return announcementID(h.Epoch, h.Serial) + ".head." + strconv.FormatInt(h.At.Unix(), 10)
+}

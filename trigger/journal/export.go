@@ -1,0 +1,167 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/trigger/manifest"
+)
+
+// putEntries writes the entries that are not in the folder up to st. Those up to its head are there, since the head was written last; that is believed but
+// for the first time, because somebody may have tidied up while nobody looked.
+func (e *Exporter) putEntries(ctx context.Context, st State, head event.Head) error {
+	after := max(head.Serial, st.Floor-1)
+	if !e.complete {
+		for after = st.Floor - 1; after < head.Serial && e.w.HasEntry(st.Epoch, after+1); {
+			after++
+		}
+	}
+	for s, err := range e.j.Since(ctx, st.Module, st.Epoch, after) {
+		if err != nil {
+			return err
+		}
+		if s.Announcement.Serial > st.Serial {
+			break
+		}
+		if err := e.w.PutEntry(st.Epoch, s.Announcement.Serial, s.Line, s.Set); err != nil {
+			return err
+		}
+	}
+	e.complete = true
+	return nil
+}
+
+// putHead writes the head that names st, unless the one there says the same and is young.
+func (e *Exporter) putHead(st State, old event.Head) error {
+	now := e.j.o.Now()
+	age := now.Sub(old.At)
+	if old.Epoch == st.Epoch && old.Serial == st.Serial && old.Manifest == st.Manifest && old.TTL == e.o.HeadTTL && age >= 0 && age < e.o.HeadEvery {
+		return nil
+	}
+	line, _, err := e.j.sealHead(st, e.o.HeadTTL, now)
+	if err != nil {
+		return err
+	}
+	return e.w.PutHead(line)
+}
+
+// pruneEvery is after how many serials it is looked for what can go, if no new manifest is a reason to.
+const pruneEvery = 64
+
+func (e *Exporter) prune(ctx context.Context, st State, freshManifest bool) error {
+	if !freshManifest && e.pruned != 0 && st.Serial < e.pruned+pruneEvery && st.Serial >= e.pruned {
+		return nil
+	}
+	if _, err := e.j.Trim(ctx, st.Module, e.o.Keep); err != nil {
+		return err
+	}
+	e.pruned = max(st.Serial, 1)
+	// The folder keeps what the journal kept until now, for readers that are under way from an older head.
+	return e.w.Prune(export.Keep{Epoch: st.Epoch, From: st.Floor, Manifest: st.Manifest, Grace: e.o.Grace, Now: time.Now()})
+}
+
+// updateManifest takes into the manifest what was announced, and exports it if that is due. The State returned names what is exported then.
+func (e *Exporter) updateManifest(ctx context.Context, st State, due bool) (State, error) {
+	m := e.o.Manifest
+	if m == nil {
+		return st, nil
+	}
+	pos, err := m.Position(ctx)
+	switch {
+	case errors.Is(err, manifest.ErrNotBuilt):
+		return st, nil
+	case err != nil:
+		return st, err
+	case pos.Epoch != st.Epoch || pos.Serial > st.Serial || pos.Serial+1 < st.Floor:
+		return st, fault.With(fmt.Errorf("the manifest at serial %d of epoch %s does not lead on to the journal from serial %d to %d of epoch %s",
+			pos.Serial, pos.Epoch, st.Floor, st.Serial, st.Epoch), fault.Config, "build the manifest again")
+	}
+	if err := e.applyManifest(ctx, st, pos); err != nil {
+		return st, err
+	}
+	if due, err = e.manifestDue(ctx, st, due); err != nil || !due {
+		return st, err
+	}
+	if st.Serial > event.Serial(e.o.Tombstones) {
+		if err := m.Forget(ctx, st.Serial-event.Serial(e.o.Tombstones)); err != nil {
+			return st, err
+		}
+	}
+	ix, d, err := m.Export(ctx, e.w, st.Manifest)
+	if err == nil {
+		err = e.j.setManifest(ctx, st.Module, st.Epoch, ix.Serial, d)
+	}
+	if err != nil {
+		return st, err
+	}
+	st.Manifest, st.ManifestSerial = d, ix.Serial
+	return st, nil
+}
+
+// applyManifest brings the manifest from pos to st.
+func (e *Exporter) applyManifest(ctx context.Context, st State, pos manifest.Position) error {
+	if pos.Serial >= st.Serial {
+		return nil
+	}
+	var before time.Time
+	if last, err := e.j.Get(ctx, st.Module, pos.Serial); err == nil {
+		before = last.Announcement.At
+	} else if !errors.Is(err, ErrUnknownSerial) && !errors.Is(err, ErrTrimmed) {
+		return err
+	}
+	for s, err := range e.j.Since(ctx, st.Module, st.Epoch, pos.Serial) {
+		if err != nil {
+			return err
+		}
+		if s.Announcement.Serial > st.Serial {
+			break
+		}
+		ch := manifest.Change{Serial: s.Announcement.Serial, Before: before}
+		if s.Set != nil {
+			if ch.Set, err = envelope.PathSet(s.Set, s.Announcement.Set); err != nil {
+				return err
+			}
+		}
+		if _, err := e.o.Manifest.Apply(ctx, ch, e.o.Tree); err != nil {
+			return err
+		}
+		before = s.Announcement.At
+	}
+	return nil
+}
+
+// manifestDue tells whether the manifest is to be exported. asked says that somebody wants it.
+func (e *Exporter) manifestDue(ctx context.Context, st State, asked bool) (bool, error) {
+	news := st.Serial - st.ManifestSerial
+	switch {
+	case asked, st.Manifest.IsZero():
+		return true, nil
+	case news == 0:
+		return e.manifestLost(st)
+	case e.o.Every.Entries > 0 && news >= event.Serial(e.o.Every.Entries), e.j.o.Now().Sub(st.ManifestAt) >= e.o.Every.Age:
+		return true, nil
+	case e.o.Every.Bytes > 0:
+		var bytes int64
+		err := e.j.db.QueryRowContext(ctx, "SELECT coalesce(sum(size), 0) FROM entry WHERE module = ? AND epoch = ? AND serial > ?",
+			st.Module, st.Epoch, st.ManifestSerial).Scan(&bytes)
+		if err != nil || bytes >= e.o.Every.Bytes {
+			return err == nil, err
+		}
+	}
+	return e.manifestLost(st)
+}
+
+// manifestLost tells whether the exported manifest's index is missing from the folder.
+func (e *Exporter) manifestLost(st State) (bool, error) {
+	_, err := e.w.Reader().Manifest(st.Manifest)
+	if errors.Is(err, export.ErrNotExported) || errors.Is(err, event.ErrFormat) {
+		return true, nil
+	}
+	return false, err
+}

@@ -1,0 +1,134 @@
+package trigger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/event/signers"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/trigger/collector"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
+)
+
+// Parts are what a master's process has open.
+type Parts struct {
+	Signer    ssh.Signer
+	Trust     *signers.Store
+	Journal   *journal.Journal
+	Collector *collector.Collector
+	exports   map[event.Module]*exported
+}
+
+// OpenParts opens the databases and keys that a configuration names, and makes the modules that are new. Only one process can have them open.
+func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, error) {
+	var p Parts
+	var err error
+	if p.Signer, p.Trust, err = keys(conf); err != nil {
+		return nil, err
+	}
+	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{Signer: p.Signer, Schema: []string{outbox.Schema},
+		Outbox: func(ctx context.Context, tx *sql.Tx, a journal.Appended) error {
+			return send(ctx, tx, a, conf.Transport.Names())
+		}})
+	if err != nil {
+		return nil, err
+	}
+	if p.Collector, err = collector.Open(ctx, string(conf.State)); err != nil {
+		return nil, errors.Join(err, p.Journal.Close())
+	}
+	for _, m := range conf.Modules {
+		if _, err := p.Journal.CreateModule(ctx, event.Module(m.Name)); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	if p.exports, err = openExports(ctx, conf, p.Journal); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return &p, nil
+}
+
+// send puts an announcement into the outbox of every transport: with its path set, and alone for those that cannot carry it.
+func send(ctx context.Context, tx *sql.Tx, a journal.Appended, transportNames []string) error {
+	t := transports.Topic{Kind: transports.Announce, Module: string(a.Announcement.Module)}
+	m := message(t, announcementID(a.Announcement.Epoch, a.Announcement.Serial), a.Body())
+	return outbox.Put(ctx, tx, outbox.Entry{Message: m, Short: a.Line}, transportNames)
+}
+
+func keys(conf *Config) (ssh.Signer, *signers.Store, error) {
+	socket := string(conf.SSHAgent)
+	if socket == "" {
+		socket = os.Getenv("SSH_AUTH_SOCK")
+	}
+	signer, err := signers.OpenSigner(string(conf.Key), socket)
+	if err != nil {
+		return nil, nil, fault.With(fmt.Errorf("key: %w", err), fault.Config, "")
+	}
+	trust, err := signers.Open(string(conf.Trust), string(conf.Revoked))
+	if err != nil {
+		return nil, nil, fault.With(fmt.Errorf("trust: %w", err), fault.Config, "")
+	}
+	return signer, trust, nil
+}
+
+// Close closes what is open.
+func (p *Parts) Close() error {
+	return errors.Join(closeExports(p.exports), p.Collector.Close(), p.Journal.Close())
+}
+
+// alone runs f with a publisher while no hub runs.
+func alone(ctx context.Context, conf *Config, log *slog.Logger, f func(*Parts, *Publisher) error) (err error) {
+	p, err := OpenParts(ctx, conf, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return f(p, &Publisher{Journal: p.Journal, Modules: conf.Modules, Now: time.Now})
+}
+
+// PublishAlone announces while no hub runs: durably, and relayed when one starts.
+func PublishAlone(ctx context.Context, conf *Config, r Request, log *slog.Logger) (done Published, err error) {
+	err = alone(ctx, conf, log, func(parts *Parts, p *Publisher) (err error) {
+		if done, err = p.Publish(ctx, r); err != nil || r.DryRun {
+			return err
+		}
+		if err := parts.exports[r.Module].exporter.Export(ctx); err != nil {
+			log.Error("export", "module", r.Module, "error", err) // it is journalled; the hub exports it when it starts
+		}
+		return nil
+	})
+	return done, err
+}
+
+// LogAlone lists announcements while no hub runs.
+func LogAlone(ctx context.Context, conf *Config, m event.Module, n int, log *slog.Logger) (entries []LogEntry, err error) {
+	err = alone(ctx, conf, log, func(_ *Parts, p *Publisher) (err error) {
+		entries, err = p.Log(ctx, m, n)
+		return err
+	})
+	return entries, err
+}
+
+// StatusAlone says where everything stands while no hub runs.
+func StatusAlone(ctx context.Context, conf *Config, log *slog.Logger) (s Status, err error) {
+	err = alone(ctx, conf, log, func(p *Parts, _ *Publisher) (err error) {
+		s, err = NewHub(conf, p, log).Status(ctx)
+		s.Running = false
+		return err
+	})
+	return s, err
+}
+
+// ForgetAlone drops a mirror while no hub runs.
+func ForgetAlone(ctx context.Context, conf *Config, mirror string) error {
+	return alone(ctx, conf, slog.New(slog.DiscardHandler), func(p *Parts, _ *Publisher) error { return p.Collector.Forget(ctx, mirror) })
+}

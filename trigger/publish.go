@@ -1,0 +1,185 @@
+package trigger
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
+)
+
+// NewRequest makes a request of names.
+func NewRequest(m event.Module, names []Name) Request {
+	r := Request{Module: m, Names: make([]RequestName, len(names))}
+	for i, n := range names {
+		r.Names[i] = RequestName{Path: []byte(n.Path), From: []byte(n.From)}
+		if n.Op != 0 {
+			r.Names[i].Op = string(rune(n.Op))
+		}
+	}
+	return r
+}
+
+func (r Request) names() ([]Name, error) {
+	names := make([]Name, len(r.Names))
+	for i, n := range r.Names {
+		names[i] = Name{Path: string(n.Path), From: string(n.From)}
+		switch len(n.Op) {
+		case 0:
+		case 1:
+			names[i].Op = event.Op(n.Op[0])
+		default:
+			return nil, fault.With(fmt.Errorf("op %.10q: must be one character", n.Op), fault.Usage, "")
+		}
+	}
+	return names, nil
+}
+
+// A Publisher turns requests into journalled announcements.
+type Publisher struct {
+	Journal *journal.Journal
+	Modules []ModuleConfig
+	Now     func() time.Time
+}
+
+// Publish announces what r names. When it returns nil the announcement is durable and will reach every live mirror. Nothing was announced if it fails.
+func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
+	m, err := p.module(r.Module)
+	if err != nil {
+		return Published{}, err
+	}
+	set, condensed, err := p.resolve(m, r)
+	if err != nil {
+		return Published{}, err
+	}
+	done := Published{Schema: Schema, Module: r.Module, Kind: event.Change, Records: len(set), Condensed: condensed}
+	if r.Flip {
+		done.Kind = event.Flip
+	}
+	if r.DryRun {
+		done.Set = Describe(set)
+		return done, nil
+	}
+	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source}
+	if r.Flip {
+		if e.NotBefore, e.Expires, err = p.window(r); err != nil {
+			return Published{}, err
+		}
+	}
+	a, err := p.Journal.Append(ctx, e)
+	if err != nil {
+		return Published{}, err
+	}
+	done.Epoch, done.Serial, done.At, done.Line = a.Announcement.Epoch, a.Announcement.Serial, a.Announcement.At, string(a.Line)
+	return done, nil
+}
+
+func (p *Publisher) module(name event.Module) (ModuleConfig, error) {
+	var known []string
+	for _, m := range p.Modules {
+		if m.Name == string(name) {
+			return m, nil
+		}
+		known = append(known, m.Name)
+	}
+	return ModuleConfig{}, fault.With(fmt.Errorf("module %q is not one of this master's", name), fault.Usage, "its modules are "+strings.Join(known, ", "))
+}
+
+// resolve looks at the named paths and makes the path set. Nothing of the set says "look at the manifest": then it is nil and so is the error.
+func (p *Publisher) resolve(m ModuleConfig, r Request) (event.PathSet, bool, error) {
+	names, err := r.names()
+	if err != nil {
+		return nil, false, err
+	}
+	if len(names) == 0 {
+		return nil, false, fault.With(fmt.Errorf("nothing to announce in %s", r.Module), fault.Usage, "name paths, or give a list with --from")
+	}
+	if r.Flip {
+		for i := range names {
+			if names[i].Op != 0 && names[i].Op != event.Meta {
+				return nil, false, fault.With(fmt.Errorf("path %q: op %c in a flip", names[i].Path, names[i].Op), fault.Usage, "a flip changes metadata only; publish the rest on its own first")
+			}
+			names[i].Op = event.Meta
+		}
+	}
+	root, err := os.OpenRoot(string(m.Path))
+	if err != nil {
+		return nil, false, fault.With(fmt.Errorf("module %s: %w", m.Name, err), fault.Config, "is its path right, and may this user read it?")
+	}
+	defer root.Close() //nolint:errcheck // it was only read
+	set, err := Resolve(root, names)
+	if err != nil {
+		return nil, false, explain(err)
+	}
+	if r.Flip {
+		return set, false, nil
+	}
+	condensed, ok := set.Condense(m.PerDirectory, m.MaxPaths)
+	if !ok {
+		return nil, true, nil
+	}
+	return condensed, len(condensed) != len(set), nil
+}
+
+// window turns a flip's times into what the announcement carries: counted from now in whole seconds.
+func (p *Publisher) window(r Request) (notBefore, expires time.Duration, err error) {
+	now := p.Now().Truncate(time.Second)
+	if r.NotBefore.After(now) {
+		notBefore = r.NotBefore.Sub(now).Round(time.Second)
+	}
+	if !r.Expires.IsZero() {
+		expires = r.Expires.Sub(now).Round(time.Second)
+		if expires <= max(notBefore, 0) {
+			return 0, 0, fault.With(fmt.Errorf("the flip would expire at %s, before it may be applied", r.Expires.Format(time.RFC3339)), fault.Usage, "give a later expiry")
+		}
+	}
+	return notBefore, expires, nil
+}
+
+// explain gives a path error the status and hint of a command line.
+func explain(err error) error {
+	if p, ok := asPathError(err); ok {
+		return fault.With(err, fault.Usage, p.Hint+"; nothing was announced")
+	}
+	return fault.With(err, fault.Usage, "nothing was announced")
+}
+
+// Describe writes a path set for people and scripts.
+func Describe(set event.PathSet) []Described {
+	all := make([]Described, len(set))
+	for i, r := range set {
+		all[i] = Described{Op: string(rune(r.Op)), Path: printable(r.Path), From: printable(r.From), Size: r.Size}
+		if r.Mode != 0 {
+			all[i].Mode, all[i].MTime = strconv.FormatUint(uint64(r.Mode), 8), r.MTime.Time()
+		}
+	}
+	return all
+}
+
+// String writes d as one line.
+func (d Described) String() string {
+	s := d.Op
+	if d.Mode != "" {
+		s += fmt.Sprintf(" %6s %12d %s", d.Mode, d.Size, d.MTime.UTC().Format(time.DateTime))
+	}
+	if d.From != "" {
+		return s + " " + d.Path + " (was " + d.From + ")"
+	}
+	return s + " " + d.Path
+}
+
+func printable(s string) string {
+	for _, c := range s {
+		if !unicode.IsPrint(c) || c == utf8.RuneError {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}

@@ -1,0 +1,102 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+)
+
+// Handler answers on the hub's control socket.
+//
+//	POST /v1/publish   Request -> Published
+//	POST /v1/forget    the name of a mirror
+//	POST /v1/manifest  module -> nothing; walks the module and builds its manifest anew
+//	GET  /v1/status    Status
+//	GET  /v1/log       ?module&n -> []LogEntry
+//	GET  /v1/wait      ?module&epoch&serial&count -> a stream of Progress
+func (h *Hub) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/publish", control.Handle(func(ctx context.Context, _ *http.Request, r Request) (Published, error) {
+		return h.Publish(ctx, r)
+	}))
+	mux.HandleFunc("POST /v1/forget", control.Handle(func(ctx context.Context, _ *http.Request, mirror string) (struct{}, error) {
+		return struct{}{}, h.collector.Forget(ctx, mirror)
+	}))
+	mux.HandleFunc("POST /v1/manifest", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
+		return h.rebuild(ctx, event.Module(r.URL.Query().Get("module")), send)
+	}))
+	mux.HandleFunc("GET /v1/status", control.Handle(func(ctx context.Context, _ *http.Request, _ struct{}) (Status, error) {
+		return h.Status(ctx)
+	}))
+	mux.HandleFunc("GET /v1/log", control.Handle(func(ctx context.Context, r *http.Request, _ struct{}) ([]LogEntry, error) {
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		if err != nil {
+			return nil, fault.With(fmt.Errorf("n: %w", err), fault.Usage, "")
+		}
+		return h.publisher.Log(ctx, event.Module(r.URL.Query().Get("module")), n)
+	}))
+	mux.HandleFunc("GET /v1/wait", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
+		return h.wait(ctx, r.URL.Query(), send)
+	}))
+	return mux
+}
+
+func (h *Hub) wait(ctx context.Context, q url.Values, send func(any) error) error {
+	m, err := h.publisher.module(event.Module(q.Get("module")))
+	if err != nil {
+		return err
+	}
+	serial, err := event.ParseSerial(q.Get("serial"))
+	n, err2 := strconv.Atoi(q.Get("count"))
+	if err := errors.Join(err, err2); err != nil {
+		return fault.With(err, fault.Usage, "")
+	}
+	t, err := h.tip(ctx, event.Module(m.Name))
+	if err != nil {
+		return err
+	}
+	if serial == 0 {
+		serial = t.serial
+	}
+	if e := q.Get("epoch"); e != "" && e != string(t.epoch) {
+		return fault.With(fmt.Errorf("module %s has begun a new epoch, %s", m.Name, t.epoch), fault.TryAgain, "wait for its newest serial instead")
+	}
+	if serial > t.serial || serial == 0 {
+		return fault.With(fmt.Errorf("serial %d of %s is not announced yet, the newest is %d", serial, m.Name, t.serial), fault.Usage, "")
+	}
+	a, err := h.journal.Get(ctx, event.Module(m.Name), serial)
+	if err != nil {
+		return err
+	}
+	return follow(ctx, h.collector, event.Module(m.Name), t.epoch, serial, a.Created, n, h.conf.AwayAfter.Duration, h.now, func(p Progress) error {
+		return send(p)
+	})
+}
+
+// Log lists the newest n announcements of a module.
+func (p *Publisher) Log(ctx context.Context, name event.Module, n int) ([]LogEntry, error) {
+	m, err := p.module(name)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := p.Journal.Log(ctx, event.Module(m.Name), 0, n)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]LogEntry, len(stored))
+	for i, a := range stored {
+		entries[i] = LogEntry{Epoch: a.Announcement.Epoch, Serial: a.Announcement.Serial, At: a.Created, Kind: a.Announcement.Kind,
+			Records: a.Records, Source: a.Source, Digest: a.Digest, Line: string(a.Line)}
+		if a.Announcement.Set.IsZero() {
+			entries[i].Records = -1
+		}
+	}
+	return entries, nil
+}

@@ -1,0 +1,117 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
+)
+
+// Status says where everything stands.
+func (h *Hub) Status(ctx context.Context) (Status, error) {
+	s := Status{Schema: Schema, Name: h.conf.Name, Now: h.now(), Running: true}
+	for _, m := range h.conf.Modules {
+		ms, err := h.moduleStatus(ctx, event.Module(m.Name))
+		if err != nil {
+			return Status{}, err
+		}
+		s.Modules = append(s.Modules, ms)
+	}
+	var err error
+	s.Transports, err = h.transportStatus(ctx)
+	return s, err
+}
+
+func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, error) {
+	t, err := h.tip(ctx, m)
+	if err != nil {
+		return ModuleStatus{}, err
+	}
+	s := ModuleStatus{Module: m, Epoch: t.epoch, Serial: t.serial, At: t.at, Mirrors: []MirrorStatus{}}
+	if s.Entries, s.Building, err = h.manifestStatus(ctx, m); err != nil {
+		return ModuleStatus{}, err
+	}
+	standings, err := h.collector.Standings(ctx, m)
+	if err != nil {
+		return ModuleStatus{}, err
+	}
+	for _, standing := range standings {
+		ms := MirrorStatus{Standing: standing, State: judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
+		if standing.Epoch == t.epoch && standing.Applied < t.serial {
+			ms.Behind = t.serial - standing.Applied
+			if ms.Lag, err = h.age(ctx, m, standing.Applied+1); err != nil {
+				return ModuleStatus{}, err
+			}
+		}
+		if ms.State == Current {
+			ms.Error = ""
+		}
+		s.Mirrors = append(s.Mirrors, ms)
+	}
+	return s, nil
+}
+
+// age is how long ago a serial was announced; of one that is no longer in the journal, at least as long as the oldest that is.
+func (h *Hub) age(ctx context.Context, m event.Module, serial event.Serial) (time.Duration, error) {
+	a, err := h.journal.Get(ctx, m, serial)
+	if errors.Is(err, journal.ErrTrimmed) {
+		st, err := h.journal.State(ctx, m)
+		if err != nil {
+			return 0, err
+		}
+		if a, err = h.journal.Get(ctx, m, st.Floor); err != nil {
+			return 0, err
+		}
+	} else if err != nil {
+		return 0, err
+	}
+	return h.now().Sub(a.Created).Round(time.Millisecond), nil
+}
+
+// tip is the module's newest announcement.
+func (h *Hub) tip(ctx context.Context, m event.Module) (tip, error) {
+	st, err := h.journal.State(ctx, m)
+	if err != nil {
+		return tip{}, err
+	}
+	t := tip{epoch: st.Epoch, serial: st.Serial, digest: st.Last}
+	if t.serial > 0 {
+		a, err := h.journal.Latest(ctx, m)
+		if err != nil {
+			return tip{}, err
+		}
+		t.at = a.Created
+	}
+	return t, nil
+}
+
+func (h *Hub) transportStatus(ctx context.Context) ([]TransportStatus, error) {
+	stats, err := outbox.Stats(ctx, h.journal.DB())
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []TransportStatus
+	for _, o := range h.outlets {
+		st := h.states[o.Name]
+		t := TransportStatus{Name: o.Name, Connected: st.Connected, Since: st.Since, NextTry: st.Next}
+		if st.Err != nil {
+			t.Error = st.Err.Error()
+		}
+		if p, ok := o.Transport.(transports.PeerCounter); ok {
+			t.Peers = p.PeerCount()
+		}
+		for _, s := range stats {
+			if s.Transport == o.Name {
+				t.Waiting = s.Waiting
+			}
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
