@@ -50,6 +50,19 @@ func (w *Writer) Close() error { return w.root.Close() }
 // Reader reads what is being written. It ends with the Writer.
 func (w *Writer) Reader() *Reader { return &Reader{w.root} }
 
+// Current tells whether dir is still the folder that was opened: somebody may have removed or replaced it.
+func (w *Writer) Current() bool {
+	is, err1 := os.Lstat(w.root.Name())
+	was, err2 := w.root.Stat(".")
+	return err1 == nil && err2 == nil && os.SameFile(is, was)
+}
+
+// HasEntry tells whether the journal entry of a serial is there.
+func (w *Writer) HasEntry(e event.Epoch, s event.Serial) bool {
+	info, err := w.root.Lstat(EntryFile(e, s))
+	return err == nil && info.Mode().IsRegular()
+}
+
 // PutEntry writes the journal entry of a serial: its line and its compressed path set (nil if that is not to be had).
 func (w *Writer) PutEntry(e event.Epoch, s event.Serial, line, compressedSet []byte) error {
 	return w.put(EntryFile(e, s), envelope.Encode(line, compressedSet))

@@ -107,8 +107,8 @@ func crashExporter(t *testing.T, j *journal.Journal, dir string) *journal.Export
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
-	for round := range 8 {
-		promised := crash(t, dir, 10+23*round)
+	for round := range 5 {
+		promised := crash(t, dir, 5+17*round)
 		if t.Failed() {
 			return
 		}
