@@ -122,6 +122,9 @@ func subscribeCommand(subs []transports.Subscription) (string, error) {
 	var b strings.Builder
 	b.WriteString("subscribe v1")
 	for _, s := range subs {
+		if err := s.Topic.Check(); err != nil {
+			return "", err
+		}
 		b.WriteString(" " + s.Topic.String())
 		if s.Have == nil {
 			continue

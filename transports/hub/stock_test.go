@@ -66,7 +66,7 @@ func TestStockClientSubscribes(t *testing.T) {
 	await(t, "end of the connection", func() bool { return len(s.Peers()) == 0 })
 }
 
-func expect(t *testing.T, r io.Reader, want string) {
+func expect(t testing.TB, r io.Reader, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(r, got); err != nil || string(got) != want {
