@@ -80,12 +80,15 @@ func TestDecide(t *testing.T) {
 		"upstream's other epoch": {func(v *view) { v.Head.Epoch, v.Head.Via = "00000001", viaUpstream }, doCompare, 0, 0},
 		"lost":                   {func(v *view) { pending(v, here); v.lost = "journal ended" }, doCompare, 0, 0},
 		"quarantined":            {func(v *view) { pending(v, here); v.Quarantine = "x" }, doWait, 0, 0},
-		"retrying":               {func(v *view) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon.Add(time.Second)} }, doWait, 0, time.Second},
-		"retry due":              {func(v *view) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, doBatch, 6, 0},
-		"held":                   {func(v *view) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, doWait, 0, 0},
-		"confirmed":              {func(v *view) { pending(v, here, here, here); v.Confirmed = 7 }, doBatch, 7, 0},
-		"too many batches":       {func(v *view) { pending(v, here); v.Budgets[workLive] = inbox.Bucket{At: noon} }, doWait, 0, time.Second + time.Millisecond},
-		"looks do not use up":    {func(v *view) { pending(v, here); v.Budgets[workLook] = inbox.Bucket{At: noon} }, doBatch, 6, 0},
+		"retrying": {func(v *view) {
+			pending(v, here)
+			v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon.Add(time.Second)}
+		}, doWait, 0, time.Second},
+		"retry due":           {func(v *view) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, doBatch, 6, 0},
+		"held":                {func(v *view) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, doWait, 0, 0},
+		"confirmed":           {func(v *view) { pending(v, here, here, here); v.Confirmed = 7 }, doBatch, 7, 0},
+		"too many batches":    {func(v *view) { pending(v, here); v.Budgets[workLive] = inbox.Bucket{At: noon} }, doWait, 0, time.Second + time.Millisecond},
+		"looks do not use up": {func(v *view) { pending(v, here); v.Budgets[workLook] = inbox.Bucket{At: noon} }, doBatch, 6, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := current()

@@ -49,7 +49,8 @@ type Running struct {
 	Through event.Serial `json:"through"` // the batch's last serial
 	Since   time.Time    `json:"since"`
 	Items   int64        `json:"items"` // changes so far
-	Bytes   int64        `json:"bytes"` // of their content
+	Bytes   int64        `json:"bytes"` // of the content of runs that have ended
+	Read    int64        `json:"read"`  // bytes that the run under way has read, from the network and from disk
 }
 
 // running is Running with what is needed to sum up several runs.
@@ -86,6 +87,7 @@ func (w *worker) progress(p rsync.Progress) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running.Items, w.running.Bytes = w.running.items+p.Items, w.running.bytes+p.Bytes
+	w.running.Read = max(w.running.Read, p.Read)
 }
 
 // add counts a run that has ended.
@@ -93,7 +95,7 @@ func (w *worker) add(r rsync.Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running.items, w.running.bytes = w.running.items+r.Changes, w.running.bytes+r.Bytes
-	w.running.Items, w.running.Bytes = w.running.items, w.running.bytes
+	w.running.Items, w.running.Bytes, w.running.Read = w.running.items, w.running.bytes, 0
 }
 
 func (w *worker) setLost(why string) {

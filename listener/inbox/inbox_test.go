@@ -168,6 +168,17 @@ func TestHeads(t *testing.T) {
 	}
 }
 
+func TestAnnouncementThatAHeadNamedIsStored(t *testing.T) {
+	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+	finish(t, b, c.next(event.Change))
+	two := c.next(event.Change)
+	if v, err := b.PutHead(t.Context(), headOf(t, epoch, 2, two.Digest, start)); err != nil || v != inbox.Stored {
+		t.Fatal(v, err)
+	}
+	put(t, b, inbox.Stored, two)
+	put(t, b, inbox.Repeated, two)
+}
+
 func TestNewEpochForgetsTheOldOne(t *testing.T) {
 	b, c, d := open(t, t.TempDir()), &chain{t: t, epoch: epoch}, &chain{t: t, epoch: "00000001"}
 	finish(t, b, c.next(event.Change))

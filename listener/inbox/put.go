@@ -77,8 +77,9 @@ func judge(ctx context.Context, tx *sql.Tx, m Module, h Heard) (Verdict, error) 
 		return Equivocation, nil
 	case same && h.Serial <= m.Applied:
 		return Old, nil
-	case !known.IsZero():
-		return Repeated, nil
+	}
+	if stored, err := exists(ctx, tx, h); err != nil || stored {
+		return Repeated, err
 	}
 	before, err := digestOf(ctx, tx, m, h.Epoch, h.Serial-1)
 	if err != nil {
@@ -105,6 +106,11 @@ func judge(ctx context.Context, tx *sql.Tx, m Module, h Heard) (Verdict, error) 
 		return Strange, nil
 	}
 	return Stored, nil
+}
+
+func exists(ctx context.Context, tx *sql.Tx, h Heard) (yes bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch = ? AND serial = ?)", h.Module, h.Epoch, h.Serial).Scan(&yes)
+	return yes, err
 }
 
 // digestOf is the digest of the line of a serial, zero if it is not known.
@@ -172,7 +178,7 @@ func quarantine(ctx context.Context, tx *sql.Tx, name event.Module, at time.Time
 }
 
 // PutHead stores a head that has passed the gate unless a newer one is known: within an epoch the higher serial, and of one serial the later
-// signature, which says that it still holds; of another epoch the later signature.
+// signature, which says that it still holds; of another epoch the later signature, or one of the same second.
 // Of a repeat only Via is taken over: that the upstream says the same is worth knowing.
 func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
@@ -214,7 +220,9 @@ func judgeHead(ctx context.Context, tx *sql.Tx, m Module, h Head) (Verdict, erro
 		return Repeated, nil
 	case old != nil && old.Epoch == h.Epoch && h.Serial < old.Serial:
 		return Old, nil
-	case old != nil && (old.Epoch != h.Epoch || old.Serial == h.Serial) && !h.Head.At.After(old.Head.At):
+	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At):
+		return Old, nil
+	case old != nil && old.Epoch != h.Epoch && h.Head.At.Before(old.Head.At):
 		return Old, nil
 	case m.Epoch == h.Epoch && h.Serial < m.Applied:
 		return Old, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // An attempt is one start of rsync and what it said.
@@ -23,6 +24,8 @@ type attempt struct {
 	said   bytes.Buffer
 	tail   []string
 	strays []string // names nobody asked for
+
+	mu sync.Mutex // held to change or read res.Changes: the watchdog tells the progress too
 }
 
 // How much of what rsync says is kept.
@@ -79,7 +82,9 @@ func (a *attempt) out(line string) error {
 }
 
 func (a *attempt) item(it Item) {
+	a.mu.Lock()
 	a.res.Changes++
+	a.mu.Unlock()
 	if it.Op == Deleted && a.job.Mode != Verify {
 		a.res.Deleted++
 	}
@@ -93,9 +98,13 @@ func (a *attempt) item(it Item) {
 }
 
 func (a *attempt) progress(read int64) {
-	if a.job.Progress != nil {
-		a.job.Progress(Progress{Items: a.res.Changes, Bytes: a.res.Bytes, Read: read})
+	if a.job.Progress == nil {
+		return
 	}
+	a.mu.Lock()
+	p := Progress{Items: a.res.Changes, Bytes: a.res.Bytes, Read: read}
+	a.mu.Unlock()
+	a.job.Progress(p)
 }
 
 // notice takes a line that is not about an item: figures, or words that nobody turned into an exit status.

@@ -1,0 +1,584 @@
+package listener_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/catchup"
+	"github.com/mirrorbus/mirrorbus/listener/exec"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+func TestAdoptsTreeAndAppliesAnnouncements(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.File("pool/a", "one"), testenv.File("pool/b", "two"), testenv.Symlink("latest", "pool"))
+	w.announce(w.rec(event.Write, "pool/a"))
+	testenv.WriteTree(t, w.dest, testenv.File("old", "x"))
+	a := w.adopted()
+	if s := w.status(a); s.State != listener.Current || s.Head != 1 || s.Via != "upstream" {
+		t.Errorf("%+v", s)
+	}
+	w.write(testenv.File("pool/a", "changed"), testenv.File("pool/new/c", "three"))
+	w.send(a, w.announce(w.rec(event.Write, "pool/a"), w.rec(event.Write, "pool/new"), w.rec(event.Write, "pool/new/c"), w.rec(event.Write, "pool")))
+	if s := w.status(a); s.State != listener.Behind || s.Heard != 2 {
+		t.Errorf("%+v", s)
+	}
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	last := w.reports(a)[len(w.reports(a))-1]
+	if last.Outcome != event.Applied || last.Applied != 2 || last.Serial != 2 || last.Files != 2 || last.Head != w.last || last.Via != "mem" {
+		t.Errorf("%+v, want head %s", last, w.last)
+	}
+}
+
+// gated is a Runner that waits before its first job until it is let go, and counts jobs.
+type gated struct {
+	listener.Runner
+	started, letGo chan struct{}
+	once           sync.Once
+	jobs           atomic.Int64
+}
+
+func newGated(r listener.Runner) *gated {
+	return &gated{Runner: r, started: make(chan struct{}), letGo: make(chan struct{})}
+}
+
+func (g *gated) Run(ctx context.Context, stage string, j rsync.Job) (rsync.Result, error) {
+	g.jobs.Add(1)
+	g.once.Do(func() { close(g.started); <-g.letGo })
+	return g.Runner.Run(ctx, stage, j)
+}
+
+// start runs the agent until the test ends.
+func start(t *testing.T, a *listener.Agent) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("run: %v", err)
+		}
+	})
+}
+
+func (w *world) waitFor(a *listener.Agent, what string, ok func(listener.ModuleStatus) bool) {
+	w.t.Helper()
+	testenv.WaitFor(w.t, waitLong, func() error {
+		if s := w.status(a); !ok(s) {
+			return fmt.Errorf("not %s: %+v", what, s)
+		}
+		return nil
+	})
+}
+
+func TestAnnouncementsDuringARunAreMergedAndRunOnce(t *testing.T) {
+	w := newWorld(t)
+	var g *gated
+	a := w.adopted()
+	w.must(a.Close())
+	a = w.reopen(func(o *listener.Options) {
+		g = newGated(o.Modules[0].Runner)
+		o.Modules[0].Runner = g
+	})
+	start(t, a)
+	w.write(testenv.File("a", "1"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	<-g.started
+	w.write(testenv.File("b", "2"), testenv.File("c", "3"))
+	w.send(a, w.announce(w.rec(event.Write, "b")), w.announce(w.rec(event.Write, "c")))
+	close(g.letGo)
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 4 })
+	w.same(a, 4)
+	if n := g.jobs.Load(); n != 2 {
+		t.Errorf("rsync ran %d times, want 2", n)
+	}
+	if n := w.count(a, event.Applied); n != 3 { // the adoption, the first, the other two together
+		t.Errorf("%d applied reports, want 3", n)
+	}
+}
+
+func TestFlipOvertakesARunningBulk(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.must(w.adopted().Close())
+	a := w.reopen(func(o *listener.Options) {
+		o.Modules[0].Runner = listener.Rsync(w.runner(func(c *rsync.Config) { c.Upstream.BWLimitKiB = 400 }))
+	})
+	start(t, a)
+	w.write(testenv.File("big", strings.Repeat("0123456789abcdef", 100_000)))
+	w.send(a, w.announce(w.rec(event.Write, "big")))
+	w.waitFor(a, "content is transferred", func(s listener.ModuleStatus) bool { return s.Running != nil && s.Running.Stage == "content" })
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	testenv.WaitFor(t, 2*time.Second, func() error {
+		info, err := os.Stat(filepath.Join(w.dest, "release"))
+		if err == nil && info.Mode().Perm() != 0o755 {
+			err = errors.New("not flipped")
+		}
+		return err
+	})
+	if s := w.status(a); s.Applied != 1 || s.State != listener.Syncing {
+		t.Errorf("the bulk run is over, this test proves nothing: %+v", s)
+	}
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 3 })
+	w.same(a, 3)
+}
+
+func TestRepeatedAndReorderedAnnouncementsRunOnce(t *testing.T) {
+	w := newWorld(t)
+	var g *gated
+	w.must(w.adopted().Close())
+	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); close(g.letGo); o.Modules[0].Runner = g })
+	var all []announcement
+	for i := range 3 {
+		name := fmt.Sprint("f", i)
+		w.write(testenv.File(name, name))
+		all = append(all, w.announce(w.rec(event.Write, name)))
+	}
+	for range 100 {
+		w.send(a, all[2], all[0], all[1])
+	}
+	w.must(a.Reconcile(t.Context(), pub))
+	w.send(a, all...)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 4)
+	if n := g.jobs.Load(); n != 1 {
+		t.Errorf("rsync ran %d times, want once", n)
+	}
+	if n := w.count(a, event.Received); n != 3 {
+		t.Errorf("%d received reports, want 3", n)
+	}
+}
+
+func TestEquivocationQuarantinesUntilReleased(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "1"), testenv.File("b", "1"))
+	evil := w.make(event.Announcement{}, w.rec(event.Write, "b"))
+	w.send(a, w.announce(w.rec(event.Write, "a")), evil)
+	if err := a.Reconcile(t.Context(), pub); err == nil || !strings.Contains(err.Error(), "quarantined") {
+		t.Errorf("%v", err)
+	}
+	if s := w.status(a); s.State != listener.Quarantined || s.Applied != 1 || s.Error == "" {
+		t.Errorf("%+v", s)
+	}
+	if _, err := os.Stat(filepath.Join(w.dest, "a")); !os.IsNotExist(err) {
+		t.Error("something ran", err)
+	}
+	w.publishManifest()
+	w.must(a.Release(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	if err := a.Release(t.Context(), pub); err == nil {
+		t.Error("released twice")
+	}
+}
+
+func TestRefusedMessagesHaveNoEffect(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "1"))
+	good := w.make(event.Announcement{}, w.rec(event.Write, "a"))
+	seal := func(m event.Texter, seed int) []byte {
+		line, err := event.Seal(m, signer(t, seed))
+		w.must(err)
+		return line
+	}
+	other := good.Announcement
+	other.Module = "other"
+	for name, body := range map[string][]byte{
+		"garbage":       []byte("hello"),
+		"empty line":    []byte("\n"),
+		"unsigned":      good.Text(),
+		"another's key": seal(good.Announcement, 3),
+		"other module":  seal(other, 1),
+		"changed":       bytes.Replace(good.body, []byte("n=1 "), []byte("n=2 "), 1),
+		"a report":      seal(event.Report{Module: pub, Mirror: "master", Epoch: w.epoch, Outcome: event.Have}, 1),
+		"namespace":     bytes.Replace(w.head(), []byte(" head "), []byte(" change "), 1),
+	} {
+		before := total(w, a)
+		w.deliver(a, body)
+		if total(w, a) != before+1 {
+			t.Errorf("%s: not counted", name)
+		}
+	}
+	far := good.Announcement
+	far.Serial += 1_000_000
+	w.deliver(a, seal(far, 1))
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 1 || s.Heard != 1 || s.State != listener.Current {
+		t.Errorf("%+v", s)
+	}
+}
+
+func total(w *world, a *listener.Agent) (n uint64) {
+	s, err := a.Status(w.t.Context())
+	w.must(err)
+	for _, c := range s.Refused {
+		n += c
+	}
+	return n
+}
+
+func TestPathSetThatDoesNotBelongIsFetchedAnew(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "1"))
+	x := w.announce(w.rec(event.Write, "a"))
+	w.deliver(a, append(append(bytes.Clone(x.line), '\n'), "no path set at all"...))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+}
+
+func TestFlipInTheFutureAndExpiredFlip(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"), testenv.Dir("late", 0o700))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"), w.rec(event.Write, "late"))
+	a := w.adopted()
+	expired := event.Record{Op: event.Meta, Mode: event.ModeDir | 0o755, Path: "late"}
+	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, Expires: time.Minute, At: clock.Add(-time.Hour).UTC().Truncate(time.Second)}, expired)))
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{NotBefore: time.Hour}, "release"))
+	w.write(testenv.File("after", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "after")))
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 2 || s.FlipsWait != 1 || w.count(a, event.Ready) != 1 || w.count(a, event.Skipped) != 1 {
+		t.Errorf("%+v", s)
+	}
+	w.same2(a, "release") // the change behind the flip is there, the flip is not
+	clock = clock.Add(time.Hour + time.Second)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 4)
+	if n := w.count(a, event.Ready); n != 1 {
+		t.Errorf("%d ready reports, want 1", n)
+	}
+}
+
+func (w *world) same2(a *listener.Agent, flipped string) {
+	w.t.Helper()
+	d := testenv.Diff(w.t, w.up, w.dest, event.ExportDir)
+	if len(d) != 1 || !strings.HasPrefix(d[0], fmt.Sprintf("%q: mode", flipped)) {
+		w.t.Errorf("differs: %q, want only the mode of %s", d, flipped)
+	}
+}
+
+func TestUpstreamBehindThenThere(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	a := w.adopted()
+	at := time.Unix(1_900_000_000, 0)
+	w.write(testenv.File("a", "new").At(at))
+	x := w.make(event.Announcement{}, w.rec(event.Write, "a"))
+	w.write(testenv.File("a", "old").At(at.Add(-time.Hour))) // a tier that has not got it yet
+	w.send(a, x)
+	err := a.Reconcile(t.Context(), pub)
+	s := w.status(a)
+	if err == nil || s.State != listener.Waiting || !strings.Contains(s.Error, "upstream is behind (at 1") || s.Path != "a" || s.Next.IsZero() {
+		t.Fatalf("%v %+v", err, s)
+	}
+	if n := w.count(a, event.Failed); n != 1 {
+		t.Errorf("%d failed reports, want 1", n)
+	}
+	w.write(testenv.File("a", "new").At(at))
+	w.put(x)
+	clock = clock.Add(time.Minute)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+}
+
+func TestVanishedPathIsExplainedByALaterSerial(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "x"), testenv.File("b", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "a"), w.rec(event.Write, "b")))
+	w.must(os.Remove(filepath.Join(w.up, "a")))
+	w.announce(w.rec(event.Gone, "a")) // not heard
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 3)
+}
+
+func TestGapIsFilledFromTheJournal(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	for i := range 70 { // more than one bucket
+		name := fmt.Sprint("f", i)
+		w.write(testenv.File(name, name))
+		w.announce(w.rec(event.Write, name))
+	}
+	w.deliver(a, w.head())
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 71)
+}
+
+func TestForgottenJournalAndNewEpochNeedTheManifest(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "x"))
+	w.announce(w.rec(event.Write, "a"))
+	w.write(testenv.File("b", "x"))
+	w.announce(w.rec(event.Write, "b"))
+	w.must(os.RemoveAll(filepath.Join(w.up, event.ExportDir, "journal")))
+	w.publishManifest()
+	w.deliver(a, w.head())
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 3)
+
+	w.epoch, w.serial, w.last = "00000001", 0, event.Digest{}
+	w.write(testenv.File("c", "x"))
+	x := w.announce(w.rec(event.Write, "c"))
+	w.publishManifest()
+	w.send(a, x)
+	w.must(a.SyncNow(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 1)
+	if s := w.status(a); s.Epoch != "00000001" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestUpstreamWithoutManifestIsFetchedWhole(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.File("d/a", "x"), testenv.File("b", "y"))
+	w.announce(w.rec(event.Write, "b"))
+	a := w.agent()
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 1, "d") // rsync's delayed updates touch directories
+	if b, err := os.ReadFile(filepath.Join(w.dest, "d/a")); err != nil || string(b) != "x" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+func TestMassDeletionIsHeldAndConfirmed(t *testing.T) {
+	w := newWorld(t)
+	for i := range 30 {
+		w.write(testenv.File(fmt.Sprint("f", i), "x"))
+	}
+	w.announce(w.rec(event.Write, "f0"))
+	a := w.adopted(func(o *listener.Options) { o.Modules[0].MaxDelete = 10 })
+	var gone []event.Record
+	for i := range 20 {
+		w.must(os.Remove(filepath.Join(w.up, fmt.Sprint("f", i))))
+		gone = append(gone, event.Record{Op: event.Gone, Path: fmt.Sprint("f", i)})
+	}
+	w.send(a, w.announce(gone...))
+	err := a.Reconcile(t.Context(), pub)
+	s := w.status(a)
+	if err == nil || s.State != listener.Held || !s.Next.IsZero() || w.count(a, event.Blocked) != 1 {
+		t.Fatalf("%v %+v", err, s)
+	}
+	if _, err := os.Stat(filepath.Join(w.dest, "f0")); err != nil {
+		t.Error("deleted although held", err)
+	}
+	w.must(a.Confirm(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	if err := a.Confirm(t.Context(), pub); err == nil {
+		t.Error("confirmed twice")
+	}
+}
+
+func TestSubsetIsSkippedAndTheSerialAdvances(t *testing.T) {
+	w := newWorld(t)
+	rules, err := filter.Parse([]string{"- /other/"})
+	w.must(err)
+	w.write(testenv.File("mine/a", "x"), testenv.File("other/b", "x"))
+	w.announce(w.rec(event.Write, "mine/a"))
+	a := w.adopted2(rules)
+	w.write(testenv.File("other/c", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "other/c")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2, "other")
+	if _, err := os.Stat(filepath.Join(w.dest, "other")); !os.IsNotExist(err) {
+		t.Error("what is not ours was brought", err)
+	}
+	if n := w.count(a, event.Skipped); n != 1 {
+		t.Errorf("%d skipped reports, want 1", n)
+	}
+}
+
+func (w *world) adopted2(rules *filter.Rules) *listener.Agent {
+	w.publishManifest()
+	a := w.agent(func(o *listener.Options) {
+		m := &o.Modules[0]
+		m.Rules = rules
+		m.CatchUp.(*catchup.Source).Rules = rules
+	})
+	w.must(a.Reconcile(w.t.Context(), pub))
+	return a
+}
+
+func TestSymlinkedDirectoryOnTheMirrorIsPreserved(t *testing.T) {
+	w := newWorld(t)
+	elsewhere := filepath.Join(filepath.Dir(w.dest), "data2")
+	w.must(os.Mkdir(elsewhere, 0o755))
+	w.must(os.Symlink(elsewhere, filepath.Join(w.dest, "iso")))
+	w.write(testenv.File("iso/a", "x"), testenv.File("b", "x"))
+	w.announce(w.rec(event.Write, "iso"), w.rec(event.Write, "iso/a"))
+	w.publishManifest()
+	a := w.agent(func(o *listener.Options) {
+		m := &o.Modules[0]
+		m.Links = []string{"iso"}
+		r := w.runner(func(c *rsync.Config) { c.Links = []rsync.Link{{Path: "iso"}} })
+		m.Runner = listener.Rsync(r)
+		src := w.source(r)
+		src.Links = m.Links
+		m.CatchUp = src
+	})
+	w.must(a.Reconcile(t.Context(), pub))
+	w.write(testenv.File("iso/n", "new"))
+	w.send(a, w.announce(w.rec(event.Write, "iso/n")))
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 2 {
+		t.Errorf("%+v", s)
+	}
+	if to, err := os.Readlink(filepath.Join(w.dest, "iso")); err != nil || to != elsewhere {
+		t.Errorf("the link is %q: %v", to, err)
+	}
+	if d := testenv.Diff(t, filepath.Join(w.up, "iso"), elsewhere); len(d) > 0 {
+		t.Errorf("behind the link: %q", d)
+	}
+}
+
+func TestStateFolderOfAnotherAgent(t *testing.T) {
+	w := newWorld(t)
+	w.agent()
+	if _, err := listener.Open(t.Context(), w.options(w.runner())); !errors.Is(err, inbox.ErrInUse) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDiskFullBlocksAndResumesByItself(t *testing.T) {
+	testenv.NeedRoot(t)
+	w := newWorld(t)
+	if err := unix.Mount("tmpfs", filepath.Dir(w.dest), "tmpfs", 0, "size=4m"); err != nil {
+		testenv.Missing(t, "cannot mount a tmpfs: "+err.Error())
+	}
+	t.Cleanup(func() { w.must(unix.Unmount(filepath.Dir(w.dest), 0)) })
+	w.must(os.Mkdir(w.dest, 0o755))
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	a := w.adopted()
+	w.write(testenv.File("big", strings.Repeat("x", 6<<20)))
+	w.send(a, w.announce(w.rec(event.Write, "big")))
+	err := a.Reconcile(t.Context(), pub)
+	if s := w.status(a); err == nil || s.State != listener.Blocked || s.Applied != 1 || s.Next.IsZero() || w.count(a, event.Blocked) != 1 {
+		t.Fatalf("%v %+v", err, s)
+	}
+	w.must(unix.Mount("tmpfs", filepath.Dir(w.dest), "tmpfs", unix.MS_REMOUNT, "size=32m"))
+	clock = clock.Add(31 * time.Second)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+}
+
+func TestHooks(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.must(w.adopted().Close())
+	dir := t.TempDir()
+	script := `cd ` + dir + `; [ $MIRRORBUS_STAGE = pre ] && [ -e fail ] && { echo no >&2; exit 1; }
+echo $MIRRORBUS_MODULE $MIRRORBUS_SERIAL $MIRRORBUS_STAGE $MIRRORBUS_OUTCOME $MIRRORBUS_FILES $MIRRORBUS_BYTES $(tr '\0' ' ' <$MIRRORBUS_PATHS) >>said`
+	a := w.reopen(func(o *listener.Options) {
+		m := &o.Modules[0]
+		m.Pre, m.Post = []string{"sh", "-c", script}, []string{"sh", "-c", script}
+	})
+	w.must(os.WriteFile(filepath.Join(dir, "fail"), nil, 0o600))
+	w.write(testenv.File("a", "12345"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	if err := a.Reconcile(t.Context(), pub); err == nil || !strings.Contains(err.Error(), "pre hook: command sh: exit status 1: no") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(w.dest, "a")); !os.IsNotExist(err) {
+		t.Error("ran although the hook failed", err)
+	}
+	w.must(os.Remove(filepath.Join(dir, "fail")))
+	clock = clock.Add(time.Hour)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	said, err := os.ReadFile(filepath.Join(dir, "said"))
+	if want := "pub 2 pre a\npub 2 post applied 1 5 a\n"; err != nil || string(said) != want {
+		t.Errorf("%q, want %q: %v", said, want, err)
+	}
+}
+
+func TestBusyUnreachableAndBack(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	a := w.adopted()
+	w.daemon.Stop()
+	w.write(testenv.File("a", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	for range 5 {
+		if err := a.Reconcile(t.Context(), pub); err == nil {
+			t.Fatal("applied without an upstream")
+		}
+		clock = clock.Add(time.Hour)
+	}
+	if s := w.status(a); s.State != listener.Retrying || s.Attempts != 5 || w.count(a, event.Failed) != 1 {
+		t.Errorf("%+v, %d failed reports", s, w.count(a, event.Failed))
+	}
+	w.daemon.Start()
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+}
+
+func TestExecRunnerDoesTheWork(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.adopted().Close())
+	a := w.reopen(func(o *listener.Options) {
+		o.Modules[0].Runner = &exec.Runner{Module: "pub", Upstream: w.up, Dest: w.dest,
+			Argv: []string{"sh", "-c", `cd "$MIRRORBUS_UPSTREAM" && case $MIRRORBUS_MODE in delete) xargs -0 -I{} rm -rf ` + w.dest + `/{};; *) xargs -0 -I{} cp -a {} ` + w.dest + `/{};; esac`}}
+	})
+	w.write(testenv.File("a", "x"))
+	w.must(os.Remove(filepath.Join(w.up, "README")))
+	w.send(a, w.announce(w.rec(event.Write, "a"), w.rec(event.Gone, "README")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+}
+
+func TestPlanAndVerifyChangeNothing(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("a", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	p, why, err := a.Plan(t.Context(), pub)
+	if err != nil || len(p.Stages) != 1 || p.To != 2 || why == "" {
+		t.Errorf("%+v %s %v", p, why, err)
+	}
+	w.publishManifest()
+	d, err := a.Verify(t.Context(), pub)
+	if err != nil || len(d.Set) != 1 || d.Set[0].Path != "a" {
+		t.Errorf("%+v %v", d, err)
+	}
+	if s := w.status(a); s.Applied != 1 {
+		t.Errorf("%+v", s)
+	}
+	if _, err := a.Verify(t.Context(), "nope"); !errors.Is(err, inbox.ErrUnknownModule) {
+		t.Errorf("%v", err)
+	}
+}
+
+// reopen is an agent on the state of one that was closed.
+func (w *world) reopen(change ...func(*listener.Options)) *listener.Agent { return w.agent(change...) }
