@@ -37,18 +37,18 @@ func (e *Exporter) putEntries(ctx context.Context, st State, head event.Head) er
 	return nil
 }
 
-// putHead writes the head that names st, unless the one there says the same and is young.
-func (e *Exporter) putHead(st State, old event.Head) error {
+// putHead writes the head that names st, unless old, the one there, says the same and is young. It returns the one that is there then.
+func (e *Exporter) putHead(st State, old event.Head) (event.Head, error) {
 	now := e.j.o.Now()
 	age := now.Sub(old.At)
 	if old.Epoch == st.Epoch && old.Serial == st.Serial && old.Manifest == st.Manifest && old.TTL == e.o.HeadTTL && age >= 0 && age < e.o.HeadEvery {
-		return nil
+		return old, nil
 	}
-	line, _, err := e.j.sealHead(st, e.o.HeadTTL, now)
+	line, head, err := e.j.sealHead(st, e.o.HeadTTL, now)
 	if err != nil {
-		return err
+		return old, err
 	}
-	return e.w.PutHead(line)
+	return head, e.w.PutHead(line)
 }
 
 // pruneEvery is after how many serials it is looked for what can go, if no new manifest is a reason to.
@@ -143,25 +143,26 @@ func (e *Exporter) manifestDue(ctx context.Context, st State, asked bool) (bool,
 	case asked, st.Manifest.IsZero():
 		return true, nil
 	case news == 0:
-		return e.manifestLost(st)
+		return false, nil
 	case e.o.Every.Entries > 0 && news >= event.Serial(e.o.Every.Entries), e.j.o.Now().Sub(st.ManifestAt) >= e.o.Every.Age:
 		return true, nil
 	case e.o.Every.Bytes > 0:
 		var bytes int64
 		err := e.j.db.QueryRowContext(ctx, "SELECT coalesce(sum(size), 0) FROM entry WHERE module = ? AND epoch = ? AND serial > ?",
 			st.Module, st.Epoch, st.ManifestSerial).Scan(&bytes)
-		if err != nil || bytes >= e.o.Every.Bytes {
-			return err == nil, err
-		}
+		return err == nil && bytes >= e.o.Every.Bytes, err
 	}
-	return e.manifestLost(st)
+	return false, nil
 }
 
-// manifestLost tells whether the exported manifest's index is missing from the folder.
-func (e *Exporter) manifestLost(st State) (bool, error) {
+// nameManifest makes st name no manifest if that one is not in the folder any more: a head must not.
+func (e *Exporter) nameManifest(st State) (State, error) {
+	if st.Manifest.IsZero() {
+		return st, nil
+	}
 	_, err := e.w.Reader().Manifest(st.Manifest)
 	if errors.Is(err, export.ErrNotExported) || errors.Is(err, event.ErrFormat) {
-		return true, nil
+		st.Manifest, err = event.Digest{}, nil
 	}
-	return false, err
+	return st, err
 }

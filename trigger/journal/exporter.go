@@ -105,13 +105,25 @@ func (e *Exporter) Close() error {
 	return e.w.Close()
 }
 
-// Export compares the folder with the journal and writes what is missing: entries, manifest if it is due, head, in this order; then it removes what is
-// no longer needed. It decides from what is stored, so it repairs whatever a crash left undone. A manifest that cannot be brought up to date is an error,
-// but does not keep the announcements back.
-func (e *Exporter) Export(ctx context.Context) error { return e.export(ctx, false) }
+// Advance writes what mirrors wait for: the entries that are not in the folder, then the head. It costs what is new. It decides from what is stored, so it
+// repairs whatever a crash left undone.
+func (e *Exporter) Advance(ctx context.Context) error {
+	return e.locked(func() error {
+		_, _, err := e.advance(ctx)
+		return err
+	})
+}
+
+// Export is Advance, and then the upkeep: it takes what was announced into the manifest, which may mean to look at directories, exports the manifest if it is
+// due, and removes what is no longer needed. A manifest that cannot be brought up to date is an error, but does not keep announcements back.
+func (e *Exporter) Export(ctx context.Context) error {
+	return e.locked(func() error { return e.update(ctx, false) })
+}
 
 // ExportManifest is Export with a manifest that is due.
-func (e *Exporter) ExportManifest(ctx context.Context) error { return e.export(ctx, true) }
+func (e *Exporter) ExportManifest(ctx context.Context) error {
+	return e.locked(func() error { return e.update(ctx, true) })
+}
 
 // BuildManifest walks the tree and exports the manifest that this gives. Announcements go on meanwhile, with heads that name the manifest before.
 func (e *Exporter) BuildManifest(ctx context.Context, progress func(manifest.Progress)) (manifest.Progress, error) {
@@ -129,34 +141,47 @@ func (e *Exporter) BuildManifest(ctx context.Context, progress func(manifest.Pro
 	return p, e.ExportManifest(ctx)
 }
 
-func (e *Exporter) export(ctx context.Context, manifestDue bool) error {
+func (e *Exporter) locked(f func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	err := e.update(ctx, manifestDue)
+	err := f()
 	if err != nil && !errors.Is(err, ErrRestored) {
 		err = wrap(err, "export module %s", e.o.Module)
 	}
 	return err
 }
 
-func (e *Exporter) update(ctx context.Context, manifestDue bool) error {
+// advance returns what the folder leads to now, and its head.
+func (e *Exporter) advance(ctx context.Context) (State, event.Head, error) {
 	st, err := e.j.State(ctx, e.o.Module)
 	if err != nil {
-		return err
+		return st, event.Head{}, err
 	}
 	if err := e.open(); err != nil {
-		return err
+		return st, event.Head{}, err
 	}
 	head, err := e.exported(ctx, st)
+	if err != nil {
+		return st, head, err
+	}
+	if err := e.putEntries(ctx, st, head); err != nil {
+		return st, head, err
+	}
+	if st, err = e.nameManifest(st); err != nil {
+		return st, head, err
+	}
+	head, err = e.putHead(st, head)
+	return st, head, err
+}
+
+func (e *Exporter) update(ctx context.Context, manifestDue bool) error {
+	st, head, err := e.advance(ctx)
 	if err != nil {
 		return err
 	}
 	st, manifestErr := e.updateManifest(ctx, st, manifestDue)
-	if err := e.putEntries(ctx, st, head); err != nil {
-		return errors.Join(err, manifestErr)
-	}
 	fresh := manifestDue || st.Manifest != head.Manifest
-	if err := e.putHead(st, head); err != nil {
+	if _, err := e.putHead(st, head); err != nil {
 		return errors.Join(err, manifestErr)
 	}
 	return errors.Join(e.prune(ctx, st, fresh), manifestErr)

@@ -285,6 +285,10 @@ func TestExportRepairs(t *testing.T) {
 			again, err := m.NewExporter(t.Context(), journal.ExportOptions{Module: module, Tree: m.tree, Manifest: m.man})
 			check(t, err)
 			defer again.Close() //nolint:errcheck // it is the export that counts
+			check(t, again.Advance(t.Context()))
+			if h, err := consistent(m.dir()); err != nil || h.Serial != 6 {
+				t.Errorf("after Advance: %+v, %v", h, err)
+			}
 			check(t, again.Export(t.Context()))
 			h, err := consistent(m.dir())
 			if err != nil || h.Serial != 6 || h.Manifest.IsZero() {
