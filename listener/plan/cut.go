@@ -7,7 +7,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 )
 
-// cut leaves what this mirror carries and counts the rest.
+// cut leaves what this mirror carries and counts the rest. What was this mirror's and came to be something that is not, because the rules tell files
+// from directories, stays where it is: only a comparison of everything would show it.
 func (m *maker) cut(s event.PathSet) event.PathSet {
 	var ours event.PathSet
 	rules := m.in.Subset

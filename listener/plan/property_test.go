@@ -150,7 +150,7 @@ func mustMake(t *rapid.T, in plan.Input) plan.Plan {
 func checkDone(t *rapid.T, what string, s site, p plan.Plan, rules *filter.Rules) {
 	for p, e := range s.upstream {
 		if !rules.Included(p, e.IsDir()) && rules.Included(p, !e.IsDir()) {
-			s.tree.Remove(p) // what it was before was ours, what it is now is not: see Make
+			s.tree.Remove(p) // what it was before was ours, what it is now is not: see maker.cut
 		}
 	}
 	if diff := eventtest.Diff(s.tree, carried(s.upstream, rules)); diff != nil {
