@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	a := &app{in: in, out: out, err: errw}
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := unknownCommand(root, root.ExecuteContext(ctx))
 	if err != nil {
 		a.printError(err)
 	}
@@ -91,12 +91,23 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 func usage(err error, hint string) error { return fault.With(err, fault.Usage, hint) }
 
+// unknownCommand makes a fault of cobra's error about a command that does not exist, with the nearest ones as the hint.
+func unknownCommand(root *cobra.Command, err error) error {
+	if err == nil || !strings.HasPrefix(err.Error(), "unknown command") {
+		return err
+	}
+	what, _, _ := strings.Cut(err.Error(), "\n")
+	hint := "see mirrorbus --help"
+	if parts := strings.SplitN(what, `"`, 3); len(parts) == 3 {
+		if near := root.SuggestionsFor(parts[1]); len(near) > 0 {
+			hint = "did you mean " + strings.Join(near, ", or ") + "? " + hint
+		}
+	}
+	return usage(errors.New(what), hint)
+}
+
 // printError writes one line of error and, if there is one, one of hint. A fault in a configuration file is shown in its lines.
 func (a *app) printError(err error) {
-	status := fault.StatusOf(err)
-	if status == fault.Failed && strings.HasPrefix(err.Error(), "unknown command") {
-		err = usage(errors.New(strings.SplitN(err.Error(), "\n", 2)[0]), "see mirrorbus --help")
-	}
 	fmt.Fprintf(a.err, "mirrorbus: error: %v\n", err)
 	var c *config.Error
 	if errors.As(err, &c) {

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"mirrorbus": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			stop()
+			os.Exit(status)
+		},
+	})
+}
+
+// The scripts are scenarios over the whole program and real servers. Besides testscript's own commands they have:
+//
+//	freeport NAME…         set $NAME to 127.0.0.1:PORT of a free port
+//	rsyncd NAME=FOLDER…    run a real rsync daemon; $RSYNC is its rsync://host:port
+//	until TEXT COMMAND…    repeat a command until its output holds TEXT, 30 seconds at most; with ! until it does not
+//	status N COMMAND…      run a command and check its exit status
+//	bytes FILE TEXT        write TEXT with \0, \n and \xe9 in it
+//	clock FILE DURATION    set a file's time so much from now
+func TestScripts(t *testing.T) {
+	testenv.Need(t, "rsync")
+	testenv.Need(t, "ssh-keygen")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
+		},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("NO_COLOR", "1")
+			e.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
+			e.Values["t"] = e.T()
+			// A UNIX socket's path must be short, the work folder's is not.
+			short, err := os.MkdirTemp("", "mb")
+			if err != nil {
+				return err
+			}
+			e.Setenv("SOCKETS", short)
+			e.Defer(func() {
+				if err := os.RemoveAll(short); err != nil {
+					t.Error(err)
+				}
+			})
+			return nil
+		},
+	})
+}
+
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv(name, l.Addr().String())
+		ts.Check(l.Close())
+	}
+}
+
+// rsyncd runs a real rsync daemon with modules: rsyncd NAME=FOLDER[,setting = value…]…
+func rsyncd(ts *testscript.TestScript, _ bool, args []string) {
+	var modules []testenv.Module
+	for _, a := range args {
+		name, dir, ok := strings.Cut(a, "=")
+		if !ok {
+			ts.Fatalf("usage: rsyncd NAME=FOLDER[,setting = value…]…")
+		}
+		parts := strings.Split(dir, ",")
+		modules = append(modules, testenv.Module{Name: name, Path: ts.MkAbs(parts[0]), Extra: parts[1:]})
+	}
+	d := testenv.StartRsyncd(ts.Value("t").(testing.TB), testenv.RsyncdOptions{}, modules...)
+	ts.Setenv("RSYNC", fmt.Sprintf("rsync://127.0.0.1:%d", d.Port))
+}
+
+func waitFor(ts *testscript.TestScript, what string, f func() error) {
+	deadline := time.Now().Add(30 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: not within 30 s: %v", what, err)
+		}
+		<-tick.C
+	}
+}
+
+// until repeats a mirrorbus command until its output holds a text: until TEXT COMMAND…; ! until: until it does not.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until TEXT COMMAND…")
+	}
+	waitFor(ts, strings.Join(args, " "), func() error {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+		if strings.Contains(out, args[0]) == neg {
+			return errors.Join(fmt.Errorf("output %q", out), err)
+		}
+		return nil
+	})
+}
+
+// status runs a command and checks its exit status.
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		got = fmt.Sprint(exit.ExitCode())
+	} else if err != nil {
+		got = err.Error()
+	}
+	if got != args[0] {
+		ts.Fatalf("exit status %s, want %s\n%s%s", got, args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// writeBytes writes a file with Go escapes: bytes FILE 'text\x00'.
+func writeBytes(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: bytes FILE TEXT")
+	}
+	text := strings.NewReplacer(`\0`, "\x00", `\n`, "\n", `\xe9`, "\xe9").Replace(args[1])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}
+
+// clock moves a file's times: clock FILE SECONDS.
+func clock(ts *testscript.TestScript, _ bool, args []string) {
+	d, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	at := time.Now().Add(d)
+	ts.Check(os.Chtimes(ts.MkAbs(args[0]), at, at))
+}
