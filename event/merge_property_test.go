@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mirrorbus/mirrorbus/event"
-	"github.com/mirrorbus/mirrorbus/event/eventtest"
+	"github.com/mirrorbus/mirrorbus/internal/eventtest"
 )
 
 // obey does to mirror what s says and no more, taking content from master.

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mirrorbus/mirrorbus/event"
-	"github.com/mirrorbus/mirrorbus/event/eventtest"
+	"github.com/mirrorbus/mirrorbus/internal/eventtest"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 )
