@@ -21,7 +21,7 @@ func (s *Server) acceptAll(ctx context.Context, l net.Listener, in *intake) erro
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx)) // so that this is what the peers are told
 	defer stop(errStopped)                                               // before the wait
 	limit := rate.NewLimiter(rate.Limit(s.conf.AcceptRate), s.conf.AcceptBurst)
-	room := &lobby{size: s.conf.MaxUnauthenticated}
+	room := &lobby{size: s.conf.MaxUnauthenticated, grace: s.conf.HandshakeTimeout.Duration / 10, left: make(chan struct{}, 1)}
 	for {
 		if err := limit.Wait(ctx); err != nil { // ctx is done, or its deadline comes before anybody else may
 			<-ctx.Done()
@@ -39,6 +39,7 @@ func (s *Server) acceptAll(ctx context.Context, l net.Listener, in *intake) erro
 		case err != nil:
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		default:
+			room.enter(ctx, tcp)
 			conns.Go(func() { s.serve(serving, tcp, room, in) })
 		}
 	}
@@ -73,29 +74,65 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// A lobby holds the connections that have not said yet who they are. When it is full the one that came first goes: whoever hurries stays, and
-// those who only hold a place cannot keep others out.
+// A lobby holds the connections that have not said yet who they are. When it is full the one that came first goes, once it has had its grace:
+// those who only hold a place cannot keep others out, and a machine that is merely busy does not turn everybody away.
 type lobby struct {
-	mu   sync.Mutex
-	size int
-	in   []net.Conn // the one that came first is first
+	size  int
+	grace time.Duration
+	left  chan struct{} // holds one token if somebody left since it was last looked at
+
+	mu sync.Mutex
+	in []guest // the one that came first is first
 }
 
-func (l *lobby) enter(c net.Conn) {
+type guest struct {
+	conn  net.Conn
+	since time.Time
+}
+
+// enter waits until there is room for c, or ctx is done.
+func (l *lobby) enter(ctx context.Context, c net.Conn) {
+	for {
+		soon := l.try(c)
+		if soon == 0 {
+			return
+		}
+		timer := time.NewTimer(soon)
+		select {
+		case <-timer.C:
+		case <-l.left:
+		case <-ctx.Done():
+			timer.Stop()
+			return // everybody goes
+		}
+		timer.Stop()
+	}
+}
+
+// try lets c in, or returns how long it takes at most until there is room.
+func (l *lobby) try(c net.Conn) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.in) >= l.size {
-		l.in[0].Close() //nolint:errcheck // it ends the handshake, which says so
+		if soon := time.Until(l.in[0].since.Add(l.grace)); soon > 0 {
+			return soon
+		}
+		l.in[0].conn.Close() //nolint:errcheck // it ends the handshake, which says so
 		l.in = slices.Delete(l.in, 0, 1)
 	}
-	l.in = append(l.in, c)
+	l.in = append(l.in, guest{c, time.Now()})
+	return 0
 }
 
 func (l *lobby) leave(c net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.in, c); i >= 0 {
+	if i := slices.IndexFunc(l.in, func(g guest) bool { return g.conn == c }); i >= 0 {
 		l.in = slices.Delete(l.in, i, i+1)
+	}
+	select {
+	case l.left <- struct{}{}:
+	default:
 	}
 }
 
@@ -126,7 +163,6 @@ func (s *Server) handshake(ctx context.Context, tcp net.Conn, room *lobby) (*ssh
 		tcp.Close() //nolint:errcheck // it ends the handshake, which says so
 		close(closed)
 	})
-	room.enter(tcp)
 	defer room.leave(tcp)
 	defer func() {
 		if !stop() {

@@ -20,7 +20,8 @@ type ServerConfig struct {
 	// MaxConnections is how many authenticated connections are kept at the same time.
 	MaxConnections int `toml:"max_connections"`
 
-	// MaxUnauthenticated is how many connections may be on their way to authentication. One more makes the longest of them go.
+	// MaxUnauthenticated is how many connections may be on their way to authentication. When there are more the oldest has to
+	// go, once it has had a tenth of HandshakeTimeout.
 	MaxUnauthenticated int `toml:"max_unauthenticated"`
 
 	// AcceptRate is how many connections are accepted per second, AcceptBurst how many at once after a pause. Others wait in the system's queue.

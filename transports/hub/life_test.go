@@ -179,7 +179,7 @@ func (s stopper) Write(b []byte) (int, error) {
 }
 
 func TestHalfOpenConnectionIsFound(t *testing.T) {
-	const short = 100 * time.Millisecond
+	const short = 300 * time.Millisecond
 	for _, tt := range []struct {
 		name           string
 		master, mirror time.Duration // keepalives
