@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 	"syscall"
 
@@ -43,19 +42,22 @@ func ParseName(s string) Name {
 // MaxList is the largest list of names that is read, in bytes.
 const MaxList = event.MaxSetBytes
 
-// ReadNames reads names as ParseName takes them, one a line, or each ended by NUL. A list that ends in the middle of a name was cut short and is
-// refused as a whole: acting on half a name could delete the wrong thing.
-func ReadNames(r io.Reader, nul bool) ([]Name, error) {
+// ReadNames reads names as ParseName takes them, one a line, or each ended by NUL. A NUL list that ends in the middle of a name was cut short and
+// is refused as a whole: acting on half a name could delete the wrong thing. Of lines the last may lack its end, as editors and echo -n write them.
+// Empty lines are skipped.
+func ReadNames(r io.Reader, nul bool) ([]Name, error) { return readNames(r, nul, MaxList) }
+
+func readNames(r io.Reader, nul bool, most int) ([]Name, error) {
 	end := byte('\n')
 	if nul {
 		end = 0
 	}
-	br := bufio.NewReader(io.LimitReader(r, MaxList+1))
+	br := bufio.NewReader(io.LimitReader(r, int64(most)+1))
 	var names []Name
 	for read := 0; ; {
 		b, err := br.ReadBytes(end)
-		if read += len(b); read > MaxList {
-			return nil, fmt.Errorf("list of names is over %d bytes; announce directories instead (d:dir or r:dir)", MaxList)
+		if read += len(b); read > most {
+			return nil, fmt.Errorf("list of names is over %d bytes; announce directories instead (d:dir or r:dir)", most)
 		}
 		switch {
 		case errors.Is(err, io.EOF) && len(b) == 0:
@@ -78,13 +80,13 @@ type PathError struct {
 	Hint string
 }
 
-func (e *PathError) Error() string { return fmt.Sprintf("path %q: %v", e.Path, e.Err) }
+func (e *PathError) Error() string { return fmt.Sprintf("path %.200q: %v", e.Path, e.Err) }
 func (e *PathError) Unwrap() error { return e.Err }
 
 // Resolve turns names into the path set that says what is true of them now, by one lstat each. It looks at nothing else of the module. Names are
 // checked against what rsync and the mirrors can act on; the first that fails is the error.
 func Resolve(root *os.Root, names []Name) (event.PathSet, error) {
-	r := resolver{root: root, parents: map[string]bool{}, links: map[inode]uint64{}}
+	r := resolver{root: root, seen: make(map[string]bool, len(names)), parents: map[string]bool{}, inodes: map[string]inode{}}
 	records := make([]event.Record, 0, len(names))
 	for _, n := range names {
 		rec, err := r.record(n)
@@ -93,20 +95,41 @@ func Resolve(root *os.Root, names []Name) (event.PathSet, error) {
 		}
 		records = append(records, rec)
 	}
-	return event.NewPathSet(records)
+	set, err := event.NewPathSet(records)
+	r.link(set)
+	return set, err
 }
 
 type inode struct{ dev, ino uint64 }
 
 type resolver struct {
 	root    *os.Root
-	parents map[string]bool // directories known to be directories, not links
-	links   map[inode]uint64
+	seen    map[string]bool  // paths that were named
+	parents map[string]bool  // directories known to be directories, not links
+	inodes  map[string]inode // of paths whose inode has other names too
+}
+
+// link numbers the inodes that have several names in set from 1, in the order of the set. A single name says nothing of the others.
+func (r *resolver) link(set event.PathSet) {
+	names, number := map[inode]int{}, map[inode]uint64{}
+	for _, i := range r.inodes {
+		names[i]++
+	}
+	for n := range set {
+		i, ok := r.inodes[set[n].Path]
+		if !ok || names[i] < 2 {
+			continue
+		}
+		if number[i] == 0 {
+			number[i] = uint64(len(number)) + 1
+		}
+		set[n].Link = number[i]
+	}
 }
 
 func (r *resolver) record(n Name) (event.Record, error) {
-	if err := event.CheckPath(n.Path); err != nil {
-		return event.Record{}, &PathError{n.Path, bare(err), "give the path relative to the module, as rsync would list it"}
+	if err := r.check(n.Path); err != nil {
+		return event.Record{}, err
 	}
 	if err := r.checkParents(n.Path); err != nil {
 		return event.Record{}, err
@@ -123,6 +146,23 @@ func (r *resolver) record(n Name) (event.Record, error) {
 		return event.Record{}, &PathError{n.Path, err, "run the command as a user who may read the module"}
 	}
 	return r.describe(n, fi)
+}
+
+// check refuses what is no path of a module, and a path named before.
+func (r *resolver) check(p string) error {
+	hint := "give the path relative to the module, as rsync would list it"
+	err := event.CheckPath(p)
+	switch {
+	case strings.IndexByte(p, 0) >= 0:
+		hint = "if the list is NUL-separated, read it with -0"
+	case err == nil && r.seen[p]:
+		err, hint = errors.New("stands twice"), "name it once"
+	}
+	if err != nil {
+		return &PathError{p, bare(p, err), hint}
+	}
+	r.seen[p] = true
+	return nil
 }
 
 func missing(err error) bool {
@@ -142,50 +182,48 @@ func (r *resolver) describe(n Name, fi fs.FileInfo) (event.Record, error) {
 			rec.Op = event.Tree
 		}
 	}
-	if (rec.Op == event.Level || rec.Op == event.Tree) && !fi.IsDir() {
+	switch kind := fi.Mode().Type(); {
+	case (rec.Op == event.Level || rec.Op == event.Tree) && kind != fs.ModeDir:
 		return event.Record{}, &PathError{n.Path, errors.New("is not a directory"), "announce it without the " + string(rune(rec.Op)) + ": prefix"}
-	}
-	if fi.Mode().IsRegular() || fi.Mode()&fs.ModeSymlink != 0 {
+	case rec.Op == event.Renamed && kind != fs.ModeDir:
+		return event.Record{}, &PathError{n.Path, errors.New("is not a directory, and only those are renamed"), "announce the new name, and the old one with a minus sign"}
+	case kind == 0 || kind == fs.ModeSymlink:
 		rec.Size = st.Size
+	case kind != fs.ModeDir:
+		return event.Record{}, &PathError{n.Path, errors.New("is a device, pipe or socket, which mirrors do not take"), "leave it out"}
 	}
 	if st.Nlink > 1 && !fi.IsDir() {
-		rec.Link = r.group(inode{uint64(st.Dev), st.Ino})
+		r.inodes[n.Path] = inode{uint64(st.Dev), st.Ino}
 	}
 	return rec, nil
 }
 
-// group numbers the inodes with several names from 1, in the order in which they are met.
-func (r *resolver) group(i inode) uint64 {
-	if _, ok := r.links[i]; !ok {
-		r.links[i] = uint64(len(r.links) + 1)
-	}
-	return r.links[i]
-}
-
 // checkParents refuses a path that goes through a symbolic link: rsync would replace the mirror's link by a directory, or leave the module.
 func (r *resolver) checkParents(p string) error {
-	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-		if r.parents[dir] {
-			return nil
+	for i := range len(p) {
+		if p[i] != '/' || r.parents[p[:i]] {
+			continue
 		}
-		fi, err := r.root.Lstat(dir)
+		fi, err := r.root.Lstat(p[:i])
 		switch {
 		case missing(err):
-			continue
+			return nil // as is the path itself
 		case err != nil:
-			return &PathError{p, err, "run the command as a user who may read the module; a path must not lead outside it"}
+			return &PathError{p, err, "run the command as a user who may read the module"}
 		case fi.Mode()&fs.ModeSymlink != 0:
-			return &PathError{p, fmt.Errorf("its parent %q is a symbolic link", dir), "announce the path under its real directory"}
+			return &PathError{p, fmt.Errorf("its parent %q is a symbolic link", p[:i]), "announce the path under its real directory"}
 		}
-		r.parents[dir] = true
+		r.parents[p[:i]] = true
 	}
 	return nil
 }
 
-// bare cuts the path from the front of a CheckPath error, since a PathError names it.
-func bare(err error) error {
-	if _, after, ok := strings.Cut(err.Error(), ": "); ok {
-		return errors.New(after)
+// bare cuts the path p from the front of a CheckPath error, since a PathError names it.
+func bare(p string, err error) error {
+	for _, front := range []string{fmt.Sprintf("path %.200q: ", p), fmt.Sprintf("path %.200q...: ", p), fmt.Sprintf("path %.40q...: ", p), "path "} {
+		if after, ok := strings.CutPrefix(err.Error(), front); ok {
+			return errors.New(after)
+		}
 	}
 	return err
 }
