@@ -23,7 +23,7 @@ import (
 // maxSocketPath is what fits sockaddr_un.
 const maxSocketPath = 107
 
-// Listen makes the socket at path. A socket that a dead process left is replaced; one that answers is an error.
+// Listen makes the socket at path. A socket that a dead process left is replaced; one that answers, or anything but a socket, is an error.
 func Listen(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fault.With(fmt.Errorf("control socket %s: path of %d bytes, at most %d", path, len(path), maxSocketPath), fault.Config,
@@ -32,12 +32,8 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		return nil, errors.Join(fault.With(fmt.Errorf("control socket %s: another mirrorbus answers on it", path), fault.Unavailable,
-			"stop the other daemon, or give this one a socket of its own"), conn.Close())
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("control socket: %w", err)
+	if err := clear(path); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -47,6 +43,31 @@ func Listen(path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// clear removes the socket of a dead process.
+func clear(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("control socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fault.With(fmt.Errorf("control socket %s: something else is there", path), fault.Config, "remove it, or set socket to another path")
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(fault.With(fmt.Errorf("control socket %s: another mirrorbus answers on it", path), fault.Unavailable,
+			"stop the other daemon, or give this one a socket of its own"), conn.Close())
+	case !IsDown(err):
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
 }
 
 // Serve answers on l until ctx ends; running requests see their context end.
@@ -152,6 +173,7 @@ type Client struct {
 // NewClient makes a client; nothing is dialled yet.
 func NewClient(path string) *Client {
 	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // a command asks once or twice; nothing is left to close
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
