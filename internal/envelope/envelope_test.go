@@ -159,6 +159,19 @@ func TestPathSetBomb(t *testing.T) {
 	}
 }
 
+func TestDecompressUpToTheLimit(t *testing.T) {
+	for n, ok := range map[int]bool{5: true, 4: false} {
+		out, err := envelope.Decompress(envelope.Compress([]byte("hello")), n)
+		if (err == nil) != ok || (ok && string(out) != "hello") {
+			t.Errorf("limit %d: got %q, %v", n, out, err)
+		}
+	}
+	big := make([]byte, 3<<20)
+	if out, err := envelope.Decompress(envelope.Compress(big), len(big)); err != nil || len(out) != len(big) {
+		t.Errorf("got %d bytes, %v", len(out), err)
+	}
+}
+
 func TestLargeWindowIsRefused(t *testing.T) {
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(64<<20))

@@ -67,7 +67,7 @@ func NewReader(b []byte, max int64) (*Reader, error) {
 		return nil, fmt.Errorf("%w: compressed with a window of %d bytes, at most %d", event.ErrFormat, h.WindowSize, maxWindow)
 	}
 	dec, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max)+1))
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max)+maxWindow))
 	if err != nil {
 		return nil, badFrame(err)
 	}
