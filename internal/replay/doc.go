@@ -1,0 +1,6 @@
+// Package replay plays a day of releases on a tree: a seeded stream of changes as a master of a distribution sees them, each with the names to
+// announce. Its test runs the whole program on such a day, with daemons killed on the way, and compares every mirror with the master at the end.
+//
+// A [Day] changes the tree and says what it touched; it knows nothing of announcements, mirrors or processes. Another kind of change is one
+// method and one line in the table of [Day.Next].
+package replay

@@ -1,0 +1,177 @@
+package replay_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/trigger"
+)
+
+const measured = "measured" // a folder of the tree for what is measured
+
+// measure compares how long small changes take to be applied everywhere with one full rsync of the same change, medians of five.
+func (w *world) measure(ctx context.Context, crowd int) error {
+	copied := filepath.Join(w.dir, "cron")
+	full := func() (time.Duration, error) {
+		start := time.Now()
+		_, err := w.run(ctx, "", "rsync", "-aH", "--delete", "--exclude=/.mirrorbus/", w.rsyncd.URL(module)+"/", copied+"/")
+		return time.Since(start), err
+	}
+	if err := os.MkdirAll(filepath.Join(w.tree, measured), 0o755); err != nil {
+		return err
+	}
+	write := func(from, to, round int) error {
+		for i := from; i < to; i++ {
+			if err := os.WriteFile(filepath.Join(w.tree, measured, fmt.Sprint(i)), fmt.Appendf(nil, "%d in round %d\n", i, round), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := write(0, crowd, -1); err != nil {
+		return err
+	}
+	if _, err := w.timed(ctx, []string{"r:" + measured}); err != nil {
+		return err
+	}
+	if _, err := full(); err != nil {
+		return err
+	}
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "change\t")
+	for _, m := range w.mirrors {
+		fmt.Fprintf(t, "%s\t", m.name)
+	}
+	fmt.Fprintln(t, "full rsync\t")
+	for _, c := range []struct {
+		what  string
+		names []string
+		flip  bool
+		do    func(round int) error
+	}{
+		{"1 file", list(1), false, func(round int) error { return write(0, 1, round) }},
+		{"100 files", list(100), false, func(round int) error { return write(0, 100, round) }},
+		{fmt.Sprintf("flip of a directory of %d", crowd), []string{measured}, true, func(round int) error {
+			return os.Chmod(filepath.Join(w.tree, measured), os.FileMode([]int{0o750, 0o755}[round%2]))
+		}},
+	} {
+		took := make([][]time.Duration, len(w.mirrors)+1)
+		for round := range 5 {
+			if err := c.do(round); err != nil {
+				return err
+			}
+			var options []string
+			if c.flip {
+				options = []string{"--flip"}
+			}
+			each, err := w.timed(ctx, c.names, options...)
+			if err != nil {
+				return err
+			}
+			whole, err := full()
+			if err != nil {
+				return err
+			}
+			for i, d := range append(each, whole) {
+				took[i] = append(took[i], d)
+			}
+		}
+		fmt.Fprintf(t, "%s\t", c.what)
+		for _, d := range took {
+			slices.Sort(d)
+			fmt.Fprintf(t, "%d ms\t", d[len(d)/2].Milliseconds())
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	w.t.Logf("announced to applied, and a full rsync -aH --delete of the same, medians of 5:\n%s", &table)
+	return nil
+}
+
+func list(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprint(measured, "/", i)
+	}
+	return names
+}
+
+// timed announces names and returns how long each mirror took to apply them.
+func (w *world) timed(ctx context.Context, names []string, options ...string) ([]time.Duration, error) {
+	if err := w.publish(ctx, "measure", names, options...); err != nil {
+		return nil, err
+	}
+	p, err := w.wait(ctx, 2*time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	took := make([]time.Duration, len(w.mirrors))
+	for i, m := range w.mirrors {
+		for _, at := range p.Mirrors {
+			if at.Mirror == m.name {
+				took[i] = at.Applied
+			}
+		}
+	}
+	return took, nil
+}
+
+// wait waits until every mirror has all that was announced.
+func (w *world) wait(ctx context.Context, bound time.Duration) (trigger.Progress, error) {
+	var p trigger.Progress
+	out, err := w.run(ctx, "", w.program, "wait", "-c", w.config(), "--json", "--count", "all", "--timeout", bound.String(), module)
+	if err != nil {
+		return p, err
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &p); err != nil {
+		return p, err
+	}
+	if len(p.Mirrors) != len(w.mirrors) {
+		err = fmt.Errorf("wait knows %d mirrors of %d", len(p.Mirrors), len(w.mirrors))
+	}
+	return p, err
+}
+
+// current waits until the hub says that every mirror is current.
+func (w *world) current(ctx context.Context, bound time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var s trigger.Status
+		err := control.NewClient(w.socket()).Do(ctx, "GET", "/v1/status", nil, &s)
+		if err == nil && isCurrent(s, len(w.mirrors)) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not current within %s: %w: %+v", bound, err, s.Modules)
+		case <-tick.C:
+		}
+	}
+}
+
+func isCurrent(s trigger.Status, mirrors int) bool {
+	if len(s.Modules) != 1 || len(s.Modules[0].Mirrors) != mirrors || s.Modules[0].Entries == 0 {
+		return false
+	}
+	for _, m := range s.Modules[0].Mirrors {
+		if m.State != trigger.Current {
+			return false
+		}
+	}
+	return true
+}

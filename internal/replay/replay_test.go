@@ -1,0 +1,213 @@
+package replay_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/replay"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+)
+
+// The short day belongs to the suite. These make it longer.
+const (
+	envTree    = "MIRRORBUS_REPLAY_TREE"    // folders to mirror a copy of, separated by colons
+	envMinutes = "MIRRORBUS_REPLAY_MINUTES" // how long changes are made, 5 by default
+	envSeed    = "MIRRORBUS_REPLAY_SEED"    // 1 by default
+	envDir     = "MIRRORBUS_REPLAY_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
+)
+
+// A day is how long a replay takes and how hard it is.
+type day struct {
+	seed  uint64
+	lasts time.Duration // changes are made for so long
+	kills time.Duration // a daemon is killed about so often
+	bound time.Duration // a mirror may take so long to have everything, first and last
+	crowd int           // entries of the directory that is flipped for the measurement
+}
+
+// After a day of releases, with the hub and the agents killed at random moments, every mirror is what a full rsync would make it.
+func TestReplay(t *testing.T) {
+	testenv.Need(t, "rsync")
+	d := day{seed: number(t, envSeed, 1), lasts: 10 * time.Second, kills: 1500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500}
+	dir := os.Getenv(envDir)
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	tree := filepath.Join(dir, "master", "tree")
+	if err := os.MkdirAll(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t}
+	if from := os.Getenv(envTree); from != "" {
+		d.lasts, d.kills, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 6*time.Second, 10*time.Minute, 10_000
+		for _, one := range strings.Split(from, ":") {
+			w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
+		}
+	} else {
+		makeTree(t, tree, 3000)
+	}
+	w = newWorld(t, dir, tree, d.seed)
+	w.play(d)
+}
+
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// play runs the day, compares, measures, compares again, and ends everything.
+func (w *world) play(d day) {
+	ctx, stop := context.WithCancel(w.t.Context())
+	var daemons sync.WaitGroup
+	for _, s := range []*supervised{w.hub, w.mirrors[0].agent, w.mirrors[1].agent, w.mirrors[2].agent} {
+		daemons.Go(func() { s.run(ctx) })
+	}
+	daemons.Go(func() { w.watch(ctx) })
+	err := w.stages(ctx, d)
+	if err != nil {
+		w.t.Error(err)
+	}
+	stop()
+	daemons.Wait()
+	left, err := leftovers(w.mark)
+	if err != nil || len(left) > 0 {
+		w.t.Errorf("left behind: %v %v", left, err)
+	}
+	for _, n := range w.notes {
+		w.t.Error(n)
+	}
+	if w.t.Failed() {
+		w.explain(d)
+	}
+}
+
+func (w *world) stages(ctx context.Context, d day) error {
+	start := time.Now()
+	if err := w.current(ctx, d.bound); err != nil {
+		return fmt.Errorf("first sync: %w", err)
+	}
+	w.t.Logf("first sync of all mirrors: %.1f s", time.Since(start).Seconds())
+	if err := w.changes(ctx, d); err != nil {
+		return err
+	}
+	start = time.Now()
+	if _, err := w.wait(ctx, d.bound); err != nil {
+		return err
+	}
+	w.t.Logf("everything applied %.1f s after the last change", time.Since(start).Seconds())
+	if err := w.current(ctx, time.Minute); err != nil {
+		return err
+	}
+	w.compare(ctx)
+	if err := w.measure(ctx, d.crowd); err != nil {
+		return fmt.Errorf("measure: %w", err)
+	}
+	w.compare(ctx)
+	return nil
+}
+
+// changes makes and announces changes while daemons are killed.
+func (w *world) changes(ctx context.Context, d day) error {
+	made, err := replay.Begin(w.tree, d.seed)
+	if err != nil {
+		return err
+	}
+	killing, stop := context.WithTimeout(ctx, d.lasts)
+	defer stop()
+	var killer sync.WaitGroup
+	var kills map[string]int
+	killer.Go(func() { kills = w.killing(killing, d.seed, d.kills) })
+	rng := rand.New(rand.NewPCG(d.seed, 3))
+	batches := 0
+	for ; killing.Err() == nil && err == nil; batches++ {
+		err = w.one(ctx, made, rng)
+	}
+	stop()
+	killer.Wait()
+	for _, b := range made.Held() {
+		if err == nil {
+			err = w.tell(ctx, made, b)
+		}
+	}
+	names := 0
+	for _, a := range w.said {
+		names += len(a.names)
+	}
+	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v", d.seed, batches, len(w.said), names, kills)
+	return err
+}
+
+// one makes one batch, and announces it now or later.
+func (w *world) one(ctx context.Context, made *replay.Day, rng *rand.Rand) error {
+	b, err := made.Next()
+	if err != nil {
+		return err
+	}
+	if !b.Flip && rng.IntN(10) == 0 {
+		made.Hold(b)
+		return nil
+	}
+	if err := w.tell(ctx, made, b); err != nil {
+		return err
+	}
+	if rng.IntN(8) == 0 {
+		for _, late := range made.Held() {
+			if err := w.tell(ctx, made, late); err != nil {
+				return err
+			}
+		}
+	}
+	if rng.IntN(2) == 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(rng.IntN(800)) * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (w *world) tell(ctx context.Context, made *replay.Day, b replay.Batch) error {
+	names, err := made.Names(b)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	var options []string
+	if b.Flip {
+		options = append(options, "--flip")
+		if len(w.said)%4 == 0 {
+			options = append(options, "--not-before", time.Now().Add(2*time.Second).UTC().Format(time.RFC3339))
+		}
+	}
+	return w.publish(ctx, b.Kind, names, options...)
+}
+
+// explain prints what helps to understand a failure.
+func (w *world) explain(d day) {
+	w.t.Logf("again: %s=%d %s=%q", envSeed, d.seed, envTree, os.Getenv(envTree))
+	names := []string{"hub"}
+	for _, m := range w.mirrors {
+		names = append(names, "agent-"+m.name)
+	}
+	for _, n := range names {
+		w.t.Logf("--- end of the log of %s ---\n%s", n, tail(w.log(n), 5000))
+	}
+	w.t.Logf("--- end of the log of rsyncd ---\n%s", tail2(w.rsyncd.Log(), 2000))
+}
+
+func tail2(s string, size int) string { return s[max(0, len(s)-size):] }
