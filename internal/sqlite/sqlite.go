@@ -28,7 +28,7 @@ var ErrNewer = errors.New("written by a newer version of mirrorbus")
 
 // Options describe a database.
 type Options struct {
-	Durability Durability
+	Durability Durability // Full if empty
 	// Schema is the list of steps from an empty database to the current one; step i takes user_version i to i+1. Steps are only ever appended.
 	Schema []string
 	// CacheKiB is the page cache in KiB, 16384 if zero.
@@ -38,8 +38,15 @@ type Options struct {
 // Open opens or creates the database file path and brings its schema up to date. All access goes through the one connection it holds, so a
 // transaction never waits for another one of this process half way; the caller must hold a lock that keeps other processes out.
 func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
+	switch o.Durability {
+	case "":
+		o.Durability = Full
+	case Full, Normal:
+	default: // SQLite would take it for NORMAL and say nothing
+		return nil, fmt.Errorf("open %s: durability %q: must be %s or %s", path, o.Durability, Full, Normal)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	if o.CacheKiB == 0 {
 		o.CacheKiB = 16384
