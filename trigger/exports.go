@@ -102,16 +102,20 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 	}
 	tick := time.NewTicker(h.conf.HeadEvery.Duration)
 	defer tick.Stop()
-	for {
+	for due := true; ; {
 		for name, x := range h.exports {
 			h.note(x, x.exporter.Export(ctx))
-			h.sendHead(ctx, name)
+			if due {
+				h.sendHead(ctx, name)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+			due = true
 		case <-h.wake:
+			due = false
 		}
 	}
 }

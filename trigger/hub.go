@@ -107,15 +107,13 @@ func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 	}
 	p.Relaying = true
 	h.log.Info("announced", "module", p.Module, "serial", p.Serial, "kind", p.Kind, "records", p.Records, "source", r.Source)
-	if x := h.exports[r.Module]; x != nil {
-		if err := x.exporter.Export(ctx); err != nil { // it is journalled; the export loop tries again
-			h.note(x, err)
-			h.wakeUp()
-		}
+	if err := h.exports[r.Module].exporter.Advance(ctx); err != nil { // it is journalled; the export loop tries again
+		h.note(h.exports[r.Module], err)
 	}
 	for _, relay := range h.relays {
 		relay.Wake()
 	}
+	h.wakeUp()
 	return p, nil
 }
 

@@ -72,6 +72,9 @@ func (a *app) initMasterCommand() *cobra.Command {
 }
 
 func (a *app) initMaster(o enrol.Master) error {
+	if err := absolute(&o.Dir, &o.State, &o.Socket); err != nil {
+		return err
+	}
 	path, join, err := enrol.InitMaster(o)
 	if err != nil {
 		return err
@@ -113,12 +116,25 @@ func (a *app) initMirrorCommand() *cobra.Command {
 }
 
 func (a *app) initMirror(o enrol.Mirror) error {
+	if err := absolute(&o.Dir, &o.State, &o.Socket); err != nil {
+		return err
+	}
 	path, key, err := enrol.InitMirror(o)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "wrote %s\n\nOn the master run:\n\n  mirrorbus mirror add %s '%s'\n\nThen run here:\n\n  mirrorbus agent\n", path, o.Name, key)
 	return err
+}
+
+// absolute makes paths whole: a daemon is started elsewhere.
+func absolute(paths ...*string) (err error) {
+	for _, p := range paths {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // splitHost adds the hub's port to an address without one, and returns the host.

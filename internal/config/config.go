@@ -44,7 +44,11 @@ func Decode(name string, data []byte, into any) error {
 	}
 	if len(d.faults) == 0 {
 		putSections(sections)
-		d.check(v, filepath.Dir(name))
+		folder, err := filepath.Abs(filepath.Dir(name))
+		if err != nil {
+			return fmt.Errorf("decode %s: %w", name, err)
+		}
+		d.check(v, folder)
 	}
 	slices.SortStableFunc(d.faults, func(a, b *Error) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 	return d.faults.err()
