@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/mirrorbus/mirrorbus/internal/filter"
 )
 
 // A Mode is what a job does with its paths.
@@ -55,6 +57,10 @@ type Job struct {
 	// MaxDelete is the most things that may be removed from the mirror, over all runs of the job. 0 means none: a directory in the way of a
 	// file then stays and is an error. A run that reaches the limit may already have removed so many.
 	MaxDelete int
+
+	// Keep is for Level and Recursive: what the upstream does not have stays. Only what stands in the way of something of another type goes,
+	// within MaxDelete.
+	Keep bool
 
 	// Filters are rsync filter rules for Level, Recursive and Full; what they exclude is neither transferred nor deleted.
 	Filters []string
@@ -115,12 +121,21 @@ func (j Job) check() error {
 	return nil
 }
 
-// checkFilter allows plain include and exclude rules: the others read files or act on the upstream's wishes.
-func checkFilter(rule string) error {
-	if strings.ContainsAny(rule, "\n\x00") || len(rule) < 3 || rule[0] != '+' && rule[0] != '-' || rule[1] != ' ' {
-		return fmt.Errorf(`filter %q: must be "+ PATTERN" or "- PATTERN"`, rule)
+// deleting is the option that says what a run that reads directories may remove.
+func (j Job) deleting() string {
+	if j.Keep {
+		return "--force"
 	}
-	return nil
+	return "--delete-delay"
+}
+
+// checkFilter allows the rules that need nothing but themselves: the others read files.
+func checkFilter(rule string) error {
+	if strings.ContainsAny(rule, "\n\x00") {
+		return fmt.Errorf("filter %q: must be one line", rule)
+	}
+	_, err := filter.Parse([]string{rule})
+	return err
 }
 
 // args are the options of the mode. left is how many things may still be deleted.
@@ -134,9 +149,9 @@ func (r *Runner) args(j Job, left int) []string {
 	case Content, Index:
 		args = append(args, attributes, "--force")
 	case Level:
-		args = append(args, attributes, "-d", "--delete-delay")
+		args = append(args, attributes, "-d", j.deleting())
 	case Recursive:
-		args = append(args, attributes, "-r", "--delete-delay")
+		args = append(args, attributes, "-r", j.deleting())
 	case Full:
 		args = append(args, attributes, "-r", "--delete-delay", "--delay-updates", "--partial-dir="+partialDir)
 	case Delete:

@@ -169,6 +169,18 @@ func TestLevelIsOneLevelWithDeletions(t *testing.T) {
 	}
 }
 
+func TestKeepDeletesOnlyWhatIsInTheWay(t *testing.T) {
+	for _, mode := range []Mode{Level, Recursive} {
+		w := newWorld(t)
+		w.upstream(testenv.File("d/type", "a file now"), testenv.File("d/new", "n"))
+		w.mirror(testenv.File("d/type/below", "x"), testenv.File("d/extra", "x"))
+		w.run(Job{Mode: mode, Paths: []string{"d"}, Keep: true, MaxDelete: 10})
+		if !w.exists("d/extra") || !w.exists("d/new") || w.exists("d/type/below") || !w.exists("d/type") {
+			t.Errorf("%s: extra %t, new %t, below %t, type %t", mode, w.exists("d/extra"), w.exists("d/new"), w.exists("d/type/below"), w.exists("d/type"))
+		}
+	}
+}
+
 func TestRecursiveStaysInItsDirectories(t *testing.T) {
 	w := newWorld(t)
 	w.upstream(testenv.File("d/a/b/c", "x"), testenv.File("d/f", "x"), testenv.File(`odd\[/f`, "x"), testenv.File("other/f", "x"))

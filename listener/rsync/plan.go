@@ -57,7 +57,7 @@ func (r *Runner) plan(j Job) (planned, *Error) {
 // anchored tells whether a filter speaks of the top of the transfer, which is another one behind a link.
 func anchored(filters []string) bool {
 	for _, f := range filters {
-		if strings.HasPrefix(f[2:], "/") {
+		if _, pattern, _ := strings.Cut(f, " "); strings.HasPrefix(pattern, "/") {
 			return true
 		}
 	}
