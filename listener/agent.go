@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -121,7 +122,7 @@ func Open(ctx context.Context, o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.inbox = box
-	if err := box.Ensure(ctx, o.Now(), a.names...); err != nil {
+	if err := errors.Join(sweepPaths(o.State), box.Ensure(ctx, o.Now(), a.names...)); err != nil {
 		return nil, errors.Join(err, box.Close())
 	}
 	return a, nil
@@ -219,6 +220,9 @@ type worker struct {
 	working  sync.Mutex // one pass at a time
 	flipping sync.Mutex // likewise
 
+	exporting sync.Mutex  // one writer of the export folder at a time
+	headDue   atomic.Bool // the head in the export folder may not be the newest
+
 	mu      sync.Mutex
 	look    time.Time // when the upstream's head is to be looked at; zero: no need
 	looked  time.Time
@@ -229,6 +233,7 @@ type worker struct {
 
 func newWorker(a *Agent, m Module) *worker {
 	w := &worker{a: a, m: m, log: a.o.Log.With("module", m.Name), wake: make(chan struct{}, 1), wakeFlips: make(chan struct{}, 1)}
+	w.headDue.Store(true)
 	w.pace = pace{lookEvery: a.o.LookEvery, skew: a.o.Skew, budgets: m.Budgets}
 	return w
 }

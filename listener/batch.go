@@ -99,7 +99,11 @@ func (b *batch) run(ctx context.Context) (err error) {
 		return &heldError{b.plan.Held}
 	}
 	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
-		return b.finish(ctx)
+		err := b.finish(ctx)
+		if err == nil {
+			b.w.exportEntries(ctx, b.rows...)
+		}
+		return err
 	}
 	if b.plan.NeedsHead {
 		if err := b.ready(ctx); err != nil {
@@ -117,7 +121,8 @@ func (b *batch) run(ctx context.Context) (err error) {
 		b.w.log.Warn("hook after a batch failed", "serial", b.through, "error", hookErr)
 	}
 	if err == nil {
-		b.export(ctx)
+		b.w.stage("export")
+		b.w.exportEntries(ctx, b.rows...)
 	}
 	return err
 }
@@ -129,6 +134,9 @@ func (b *batch) work(ctx context.Context) error {
 		return err
 	}
 	defer t.close() //nolint:errcheck // what was written is synced
+	if err := b.room(t); err != nil {
+		return err
+	}
 	b.renames(t)
 	for _, s := range b.plan.Stages {
 		for _, r := range s.Runs {
@@ -147,58 +155,6 @@ func (b *batch) work(ctx context.Context) error {
 	}
 	b.w.stage("sync")
 	return t.sync()
-}
-
-// renames does what spares transfers. It may fail: the stages make sure.
-func (b *batch) renames(t *tree) {
-	for _, r := range b.plan.Renames {
-		err := error(nil)
-		if r.Keep {
-			err = t.linkTree(r.From, r.To)
-		} else if info, lookErr := t.lstat(r.From); lookErr == nil && info != nil && info.IsDir() {
-			err = b.w.m.Runner.Rename(r.From, r.To)
-		}
-		if err != nil {
-			b.w.log.Info("not renamed, transferred instead", "from", r.From, "to", r.To, "error", err)
-		}
-	}
-}
-
-// stage does one run of a stage.
-func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) error {
-	b.w.stage(string(name))
-	j := job(r)
-	j.Progress = b.w.progress
-	res, err := b.w.m.Runner.Run(ctx, string(name), j)
-	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
-	b.w.add(res)
-	for _, n := range res.Notices {
-		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
-	}
-	return ignoreKept(r, err)
-}
-
-// job is a run as rsync's runner takes it.
-func job(r plan.Run) rsync.Job {
-	j := rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete}
-	if (r.Mode == plan.Level || r.Mode == plan.Recursive) && !r.Delete {
-		j.MaxDelete = 0
-	}
-	return j
-}
-
-// ignoreKept takes for a success that a run which was not to delete anything has deleted nothing.
-func ignoreKept(r plan.Run, err error) error {
-	var e *rsync.Error
-	if r.Delete || (r.Mode != plan.Level && r.Mode != plan.Recursive) || !errors.As(err, &e) || e.Class != rsync.MaxDelete {
-		return err
-	}
-	for _, p := range e.Paths {
-		if p.Kind != rsync.InTheWay {
-			return err
-		}
-	}
-	return nil
 }
 
 // check compares the tree with what the plan expects, after flips that were done ahead of their turn are done again.

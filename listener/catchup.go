@@ -62,6 +62,9 @@ func (w *worker) upstreamHead(ctx context.Context) (*inbox.Head, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v == inbox.Stored {
+		w.headDue.Store(true)
+	}
 	if v == inbox.Equivocation {
 		w.heard(v, h.Serial, now, viaUpstream)
 		return nil, errAgain
@@ -75,6 +78,10 @@ func (w *worker) journal(ctx context.Context, v view) error {
 	defer w.end()
 	w.stage("read the journal")
 	h, err := w.upstreamHead(ctx)
+	if errors.Is(err, errNotExported) {
+		w.setLost("the upstream has no journal")
+		return errAgain
+	}
 	if err != nil {
 		return err
 	}
@@ -156,6 +163,9 @@ func (w *worker) compare(ctx context.Context, v view) error {
 	if errors.Is(err, errNotExported) && v.Head != nil {
 		return w.full(ctx, v, v.Head.Head)
 	}
+	if errors.Is(err, errNotExported) {
+		return fmt.Errorf("the upstream exports nothing and no head was heard yet, so it is not known where it stands: %w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +215,7 @@ func (w *worker) wholeBatch(v view, h event.Head) *batch {
 	return &batch{w: w, v: v, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
 }
 
-// since adds what was announced after the manifest.
+// since adds what was announced after the manifest to the batch.
 func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch) ([]event.PathSet, error) {
 	sets := []event.PathSet{d.Set}
 	entries, err := w.m.CatchUp.Journal(ctx, h.Epoch, d.Serial+1, h.Serial)
@@ -231,7 +241,7 @@ func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch
 				set = nil
 			}
 		}
-		sets, at = append(sets, set), a.Serial
+		sets, at, b.rows = append(sets, set), a.Serial, append(b.rows, a)
 		if len(b.except) > 0 {
 			if _, err := w.a.inbox.Put(ctx, a, nil); err != nil {
 				return nil, err

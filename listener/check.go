@@ -12,6 +12,9 @@ type finding struct {
 	what string
 }
 
+// otherMode is what judge says of what differs only in its permissions.
+const otherMode = "has other permissions"
+
 // judge compares what is at a path (nil for nothing) with its record and says what is wrong, "" if nothing is. A file that is newer than its
 // record was written again since; a later announcement speaks of that, so it is not wrong. mask are permission bits that this mirror drops.
 func judge(r event.Record, info fs.FileInfo, mask uint32) string {
@@ -43,7 +46,7 @@ func judge(r event.Record, info fs.FileInfo, mask uint32) string {
 		return "is older than announced"
 	}
 	if unixMode(info.Mode()) != r.Mode&0o7777&^mask {
-		return "has other permissions"
+		return otherMode
 	}
 	return ""
 }

@@ -66,7 +66,7 @@ func (t *tree) prepareFlip(set event.PathSet, rules *filter.Rules, mask uint32) 
 			return f, err
 		}
 		switch what := judge(r, info, mask); {
-		case what == "has other permissions":
+		case what == otherMode:
 			f.change = append(f.change, r)
 		case what != "" && f.absent == nil:
 			f.absent = &finding{r.Path, what}

@@ -157,6 +157,7 @@ func (w *worker) flipDone(ctx context.Context, h inbox.Heard, o event.Outcome, s
 	}
 	w.log.Info("flip", "serial", h.Serial, "outcome", o, "why", why)
 	w.a.o.Reported()
+	w.exportEntries(ctx, h)
 	token(w.wake)
 	return nil
 }

@@ -2,8 +2,10 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,7 @@ func (b *batch) hook(ctx context.Context, argv []string, stage string, outcome e
 	if err != nil {
 		return fmt.Errorf("%s hook: %w", stage, err)
 	}
-	defer os.Remove(paths) //nolint:errcheck // in the state folder, swept with the next one
+	defer os.Remove(paths) //nolint:errcheck // what stays is swept at the next start
 	env := []string{
 		"MIRRORBUS_MODULE=" + string(b.w.m.Name), "MIRRORBUS_SERIAL=" + strconv.FormatUint(uint64(b.through), 10), "MIRRORBUS_STAGE=" + stage,
 		"MIRRORBUS_PATHS=" + paths,
@@ -56,9 +58,21 @@ func outcomeEnv(err error) []string {
 	return []string{"MIRRORBUS_OUTCOME=failed", "MIRRORBUS_ERROR=" + strings.ReplaceAll(err.Error(), "\x00", "?")}
 }
 
+// pathFiles is the pattern of the files that tell hooks the paths.
+const pathFiles = "paths-*"
+
+// sweepPaths removes those that a killed agent left in its state folder.
+func sweepPaths(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, pathFiles))
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
 // pathFile writes the names that the batch expects to have dealt with.
 func (b *batch) pathFile() (string, error) {
-	f, err := os.CreateTemp(b.w.a.o.State, "paths-*")
+	f, err := os.CreateTemp(b.w.a.o.State, pathFiles)
 	if err != nil {
 		return "", err
 	}

@@ -100,6 +100,9 @@ func (w *worker) hearHead(ctx context.Context, s event.Sealed, now time.Time, vi
 	if err != nil {
 		return fmt.Errorf("store head %d of module %s: %w", s.Head.Serial, s.Head.Module, err)
 	}
+	if v == inbox.Stored {
+		w.headDue.Store(true)
+	}
 	w.heard(v, s.Head.Serial, now, via)
 	return nil
 }

@@ -52,6 +52,7 @@ func (w *worker) batches(ctx context.Context) time.Time {
 		}
 		act := w.pace.decide(v)
 		if act.do == doWait {
+			w.exportHead(ctx)
 			return act.at
 		}
 		err = w.do(ctx, v, act)
@@ -98,8 +99,10 @@ func (w *worker) do(ctx context.Context, v view, act action) error {
 	w.log.Debug("next", "do", act.do, "why", act.why)
 	switch act.do {
 	case doLook:
-		_, err := w.upstreamHead(ctx)
-		return err
+		if _, err := w.upstreamHead(ctx); !errors.Is(err, errNotExported) {
+			return err
+		}
+		return nil // an upstream without an export is no failure while nothing is missing
 	case doJournal:
 		return w.journal(ctx, v)
 	case doCompare:

@@ -148,7 +148,7 @@ const sayEvery = 20
 
 // worthSaying tells whether a failure is news to the master: another one than before, or one that has been going on for long.
 func worthSaying(before, now inbox.Trouble) bool {
-	return before.Kind != now.Kind || before.Error != now.Error && before.Path != now.Path || now.Attempts%sayEvery == 0
+	return before.Kind != now.Kind || before.Error != now.Error || now.Attempts%sayEvery == 0
 }
 
 // outcomeOf is how a state of trouble is reported.

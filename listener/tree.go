@@ -172,6 +172,16 @@ func unixMode(m fs.FileMode) uint32 {
 	return mode
 }
 
+// free is how many bytes the module's own file system has room for.
+func (t *tree) free() (int64, error) {
+	var fs unix.Statfs_t
+	dir := t.roots[len(t.roots)-1].dir.Name()
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil
+}
+
 // sync brings everything that was written to the file systems of the tree to disk. rsync's success alone is not durability: after a power cut
 // none of 2,000 files that plain rsync had brought was there.
 func (t *tree) sync() error {

@@ -1,0 +1,99 @@
+package listener_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+func TestFlipOvertakesARunningBulk(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.must(w.adopted().Close())
+	a := w.reopen(func(o *listener.Options) {
+		o.Modules[0].Runner = listener.Rsync(w.runner(func(c *rsync.Config) { c.Upstream.BWLimitKiB = 400 }))
+	})
+	start(t, a)
+	w.write(testenv.File("big", strings.Repeat("0123456789abcdef", 100_000)))
+	w.send(a, w.announce(w.rec(event.Write, "big")))
+	w.waitFor(a, "content is transferred", func(s listener.ModuleStatus) bool { return s.Running != nil && s.Running.Stage == "content" })
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	testenv.WaitFor(t, 2*time.Second, func() error {
+		info, err := os.Stat(filepath.Join(w.dest, "release"))
+		if err == nil && info.Mode().Perm() != 0o755 {
+			err = errors.New("not flipped")
+		}
+		return err
+	})
+	if s := w.status(a); s.Applied != 1 || s.State != listener.Syncing {
+		t.Errorf("the bulk run is over, this test proves nothing: %+v", s)
+	}
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 3 })
+	w.same(a, 3)
+}
+
+func TestFlipWaitsForContentBelowIt(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.must(w.adopted().Close())
+	var g *gated
+	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); o.Modules[0].Runner = g })
+	start(t, a)
+	w.write(testenv.File("release/more", "y"))
+	w.send(a, w.announce(w.rec(event.Write, "release/more")))
+	<-g.started
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	if info, err := os.Stat(filepath.Join(w.dest, "release")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("shown before its content was complete: %v %v", info.Mode(), err)
+	}
+	close(g.letGo)
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 3 })
+	w.same(a, 3)
+}
+
+func TestFlipInTheFutureAndExpiredFlip(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"), testenv.Dir("late", 0o700))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"), w.rec(event.Write, "late"))
+	a := w.adopted()
+	expired := event.Record{Op: event.Meta, Mode: event.ModeDir | 0o755, Path: "late"}
+	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, Expires: time.Minute, At: clock.Add(-time.Hour).UTC().Truncate(time.Second)}, expired)))
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{NotBefore: time.Hour}, "release"))
+	w.write(testenv.File("after", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "after")))
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 2 || s.FlipsWait != 1 || w.count(a, event.Ready) != 1 || w.count(a, event.Skipped) != 1 {
+		t.Errorf("%+v", s)
+	}
+	w.same2(a, "release") // the change behind the flip is there, the flip is not
+	clock = clock.Add(time.Hour + time.Second)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 4)
+	if n := w.count(a, event.Ready); n != 1 {
+		t.Errorf("%d ready reports, want 1", n)
+	}
+}
+
+func (w *world) same2(a *listener.Agent, flipped string) {
+	w.t.Helper()
+	d := testenv.Diff(w.t, w.up, w.dest, event.ExportDir)
+	if len(d) != 1 || !strings.HasPrefix(d[0], fmt.Sprintf("%q: mode", flipped)) {
+		w.t.Errorf("differs: %q, want only the mode of %s", d, flipped)
+	}
+}

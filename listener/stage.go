@@ -1,0 +1,91 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// room looks, after the disk was full, whether there is now room for what is to come, so that probing costs nobody a transfer.
+func (b *batch) room(t *tree) error {
+	if b.v.Trouble.Kind != string(Blocked) {
+		return nil
+	}
+	var need int64
+	for _, r := range b.plan.Expect {
+		if r.Mode&event.ModeType != event.ModeFile || r.Op == event.Gone {
+			continue
+		}
+		info, err := t.lstat(r.Path)
+		if err != nil {
+			return err
+		}
+		if what := judge(r, info, b.w.m.mask()); what != "" && what != otherMode {
+			need += r.Size
+		}
+	}
+	free, err := t.free()
+	if err != nil || free >= need {
+		return err
+	}
+	return fmt.Errorf("%s needed, %s free on %s: %w", humanize.IBytes(uint64(need)), humanize.IBytes(uint64(free)), b.w.m.Dir, syscall.ENOSPC)
+}
+
+// renames does what spares transfers. It may fail: the stages make sure.
+func (b *batch) renames(t *tree) {
+	for _, r := range b.plan.Renames {
+		err := error(nil)
+		if r.Keep {
+			err = t.linkTree(r.From, r.To)
+		} else if info, lookErr := t.lstat(r.From); lookErr == nil && info != nil && info.IsDir() {
+			err = b.w.m.Runner.Rename(r.From, r.To)
+		}
+		if err != nil {
+			b.w.log.Info("not renamed, transferred instead", "from", r.From, "to", r.To, "error", err)
+		}
+	}
+}
+
+// stage does one run of a stage.
+func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) error {
+	b.w.stage(string(name))
+	j := job(r)
+	j.Progress = b.w.progress
+	res, err := b.w.m.Runner.Run(ctx, string(name), j)
+	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
+	b.w.add(res)
+	for _, n := range res.Notices {
+		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
+	}
+	return ignoreKept(r, err)
+}
+
+// job is a run as rsync's runner takes it.
+func job(r plan.Run) rsync.Job {
+	j := rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete}
+	if (r.Mode == plan.Level || r.Mode == plan.Recursive) && !r.Delete {
+		j.MaxDelete = 0
+	}
+	return j
+}
+
+// ignoreKept takes for a success that a run which was not to delete anything has deleted nothing.
+func ignoreKept(r plan.Run, err error) error {
+	var e *rsync.Error
+	if r.Delete || (r.Mode != plan.Level && r.Mode != plan.Recursive) || !errors.As(err, &e) || e.Class != rsync.MaxDelete {
+		return err
+	}
+	for _, p := range e.Paths {
+		if p.Kind != rsync.InTheWay {
+			return err
+		}
+	}
+	return nil
+}
