@@ -3,22 +3,14 @@
 package enrol
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
-	"errors"
+	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"text/template"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 )
 
@@ -46,43 +38,12 @@ type Mirror struct {
 	Modules            []Module // name and path; the upstream comes from Join unless it is set
 }
 
-// Join is what a mirror must know of a master. All of it is public; what matters is that it comes from the master's administrator.
-type Join struct {
-	Hub     string   `json:"hub"`     // host:port
-	HubKey  string   `json:"hub_key"` // the hub's host key, as an authorized_keys line
-	Master  string   `json:"master"`  // principal that announces
-	Key     string   `json:"key"`     // its key, as an authorized_keys line
-	Modules []Module `json:"modules"`
-}
-
-const joinPrefix = "mirrorbus-join1."
-
-// String writes j as one word for a command line.
-func (j Join) String() string {
-	b, err := json.Marshal(j)
-	if err != nil {
-		return "" // strings and slices of strings always marshal
-	}
-	return joinPrefix + base64.RawURLEncoding.EncodeToString(b)
-}
-
-// ParseJoin reads what String writes.
-func ParseJoin(s string) (Join, error) {
-	var j Join
-	word, ok := strings.CutPrefix(strings.TrimSpace(s), joinPrefix)
-	b, err := base64.RawURLEncoding.DecodeString(word)
-	if !ok || err != nil || json.Unmarshal(b, &j) != nil || j.Hub == "" || j.Key == "" || j.HubKey == "" {
-		return Join{}, fault.With(errors.New("the join word is damaged"), fault.Usage, "copy it whole from what `mirrorbus init master` or `mirrorbus mirror join` printed")
-	}
-	return j, nil
-}
-
 // InitMaster writes the keys, the trust file and master.toml into m.Dir, and returns the path of the latter and what mirrors need to join.
 func InitMaster(m Master) (string, Join, error) {
-	if _, err := event.ParsePrincipal(m.Name); err != nil {
-		return "", Join{}, fault.With(err, fault.Usage, "")
+	if err := checkNames(m.Name, m.Modules); err != nil {
+		return "", Join{}, err
 	}
-	if err := absent(m.Dir, "master.toml"); err != nil {
+	if err := absent(m.Dir, "master.toml", "allowed_signers"); err != nil {
 		return "", Join{}, err
 	}
 	key, err := newKey(filepath.Join(m.Dir, "announce_key"), m.Name)
@@ -105,13 +66,13 @@ func InitMaster(m Master) (string, Join, error) {
 
 // InitMirror writes the key, the trust file and mirror.toml into m.Dir, and returns the path of the latter and the mirror's public key.
 func InitMirror(m Mirror) (path, publicKey string, err error) {
-	if _, err := event.ParsePrincipal(m.Name); err != nil {
-		return "", "", fault.With(err, fault.Usage, "")
+	if err := checkNames(m.Name, m.Modules); err != nil {
+		return "", "", err
 	}
 	if err := m.fillUpstreams(); err != nil {
 		return "", "", err
 	}
-	if err := absent(m.Dir, "mirror.toml"); err != nil {
+	if err := absent(m.Dir, "mirror.toml", "allowed_masters"); err != nil {
 		return "", "", err
 	}
 	publicKey, err = newKey(filepath.Join(m.Dir, "mirror_key"), m.Name)
@@ -125,6 +86,27 @@ func InitMirror(m Mirror) (path, publicKey string, err error) {
 	}
 	path, err = writeConfig(m.Dir, "mirror.toml", mirrorConfig, m)
 	return path, publicKey, err
+}
+
+// checkNames refuses, before anything is written, what the configuration could not hold.
+func checkNames(name string, modules []Module) error {
+	if _, err := event.ParsePrincipal(name); err != nil {
+		return fault.With(err, fault.Usage, "")
+	}
+	seen := map[string]bool{}
+	for _, m := range modules {
+		if _, err := event.ParseModule(m.Name); err != nil {
+			return fault.With(err, fault.Usage, "")
+		}
+		if _, err := quote(m.Path); err != nil {
+			return fault.With(fmt.Errorf("module %s: path %w", m.Name, err), fault.Usage, "")
+		}
+		if seen[m.Name] {
+			return fault.With(fmt.Errorf("module %s is named twice", m.Name), fault.Usage, "give each module a name of its own")
+		}
+		seen[m.Name] = true
+	}
+	return nil
 }
 
 func (m *Mirror) fillUpstreams() error {
@@ -150,108 +132,39 @@ func names(modules []Module) []string {
 	return all
 }
 
-// AddMirror appends a mirror to the master's trust file: its key may sign reports, and nothing else. The file is replaced as a whole.
+// AddMirror appends a mirror to the master's trust file: its key may sign reports, and nothing else. The file is replaced as a whole. A mirror
+// that is there already with this key is left as it is.
 func AddMirror(trust, name, publicKey string) error {
 	if _, err := event.ParsePrincipal(name); err != nil {
 		return fault.With(err, fault.Usage, "")
 	}
-	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(publicKey))
-	if err != nil || len(options) > 0 || len(strings.TrimSpace(string(rest))) > 0 {
-		return fault.With(errors.New("that is not one public key"), fault.Usage, "give it as `mirrorbus init mirror` printed it: 'ssh-ed25519 AAAA…'")
+	key, err := parseKey(publicKey)
+	if err != nil {
+		return fault.With(err, fault.Usage, "give it as `mirrorbus init mirror` printed it: 'ssh-ed25519 AAAA…'")
 	}
 	old, err := os.ReadFile(trust)
 	if err != nil {
 		return fmt.Errorf("trust file: %w", err)
 	}
-	text := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-	for line := range strings.Lines(string(old)) {
-		if who, _, _ := strings.Cut(line, " "); who == name && strings.Contains(line, text) {
+	file, _, err := signers.Parse(bytes.NewReader(old), trust)
+	if err != nil {
+		return fmt.Errorf("trust file: %w", err)
+	}
+	for _, e := range file.Entries {
+		same := keyLine(e.Key) == keyLine(key)
+		switch {
+		case e.Principals == name && same:
 			return nil
-		} else if who == name {
-			return fault.With(fmt.Errorf("%s has another key for %s already", trust, name), fault.Failed, "edit the file if the new one should replace it, or choose another name")
+		case e.Principals == name:
+			return fault.With(fmt.Errorf("%s has another key for %s already", trust, name), fault.Failed,
+				"edit the file if the new one should replace it, or choose another name")
+		case same:
+			return fault.With(fmt.Errorf("%s has that key for %s already", trust, e.Principals), fault.Failed,
+				"each mirror has a key of its own: run mirrorbus init mirror there, do not copy one's folder")
 		}
 	}
 	if len(old) > 0 && old[len(old)-1] != '\n' {
 		old = append(old, '\n')
 	}
-	return replace(trust, fmt.Appendf(old, "%s namespaces=\"report@mirrorbus\" %s\n", name, text))
-}
-
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".mirrorbus-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// newKey makes an ed25519 key in OpenSSH form, path and path.pub, and returns the public half as an authorized_keys line without comment.
-// A key that is there already is kept.
-func newKey(path, comment string) (string, error) {
-	if pub, err := os.ReadFile(path + ".pub"); err == nil {
-		key, _, _, _, err := ssh.ParseAuthorizedKey(pub)
-		if err != nil {
-			return "", fmt.Errorf("%s.pub: %w", path, err)
-		}
-		return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), nil
-	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	block, err := ssh.MarshalPrivateKey(private, comment)
-	if err != nil {
-		return "", err
-	}
-	public, err := ssh.NewPublicKey(private.Public())
-	if err != nil {
-		return "", err
-	}
-	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
-	if err := create(path, string(pem.EncodeToMemory(block)), 0o600); err != nil {
-		return "", err
-	}
-	return line, create(path+".pub", line+" "+comment+"\n", 0o644)
-}
-
-func absent(dir, name string) error {
-	path := filepath.Join(dir, name)
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return fault.With(fmt.Errorf("%s is there already", path), fault.Config, "remove it to begin anew, or give another --dir")
-	}
-	return nil
-}
-
-// create writes a new file and never over an old one.
-func create(path, data string, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return fault.With(err, fault.Config, "remove it to begin anew, or give another --dir")
-	}
-	_, err = f.WriteString(data)
-	return errors.Join(err, f.Close())
-}
-
-func writeConfig(dir, name, text string, data any) (string, error) {
-	t, err := template.New(name).Parse(text)
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	if err := t.Execute(&b, data); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, name)
-	return path, create(path, b.String(), 0o644)
+	return replace(trust, fmt.Appendf(old, "%s namespaces=\"report@mirrorbus\" %s\n", name, keyLine(key)))
 }
