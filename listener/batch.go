@@ -84,7 +84,7 @@ func (b *batch) make() (err error) {
 }
 
 // run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, post hook, export.
-func (b *batch) run(ctx context.Context) (err error) {
+func (b *batch) run(ctx context.Context) error {
 	b.started = b.w.a.o.Now()
 	b.w.begin(b.through, b.started)
 	defer b.w.end()
@@ -98,12 +98,18 @@ func (b *batch) run(ctx context.Context) (err error) {
 	case b.plan.Held != "":
 		return &heldError{b.plan.Held}
 	}
+	err := b.apply(ctx)
+	if err == nil {
+		b.w.stage("export")
+		b.w.exportEntries(ctx, b.rows...)
+	}
+	return err
+}
+
+// apply does what the plan says, between the hooks, and notes it.
+func (b *batch) apply(ctx context.Context) error {
 	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
-		err := b.finish(ctx)
-		if err == nil {
-			b.w.exportEntries(ctx, b.rows...)
-		}
-		return err
+		return b.finish(ctx)
 	}
 	if b.plan.NeedsHead {
 		if err := b.ready(ctx); err != nil {
@@ -113,16 +119,12 @@ func (b *batch) run(ctx context.Context) (err error) {
 	if err := b.hook(ctx, b.w.m.Pre, "pre", nil); err != nil {
 		return err
 	}
-	err = b.work(ctx)
+	err := b.work(ctx)
 	if err == nil {
 		err = b.finish(ctx)
 	}
 	if hookErr := b.hook(ctx, b.w.m.Post, "post", err); hookErr != nil {
 		b.w.log.Warn("hook after a batch failed", "serial", b.through, "error", hookErr)
-	}
-	if err == nil {
-		b.w.stage("export")
-		b.w.exportEntries(ctx, b.rows...)
 	}
 	return err
 }

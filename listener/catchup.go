@@ -160,19 +160,16 @@ func (w *worker) compare(ctx context.Context, v view) error {
 	defer w.end()
 	w.stage("compare with the manifest")
 	h, err := w.upstreamHead(ctx)
-	if errors.Is(err, errNotExported) && v.Head != nil {
+	switch {
+	case errors.Is(err, errNotExported) && v.Head != nil:
 		return w.full(ctx, v, v.Head.Head)
-	}
-	if errors.Is(err, errNotExported) {
+	case errors.Is(err, errNotExported):
 		return fmt.Errorf("the upstream exports nothing and no head was heard yet, so it is not known where it stands: %w", err)
-	}
-	if err != nil {
+	case err != nil:
 		return err
-	}
-	if h.Epoch == v.Epoch && h.Serial < v.Top {
+	case h.Epoch == v.Epoch && h.Serial < v.Top:
 		return &behindError{at: h.Serial, want: v.Top}
-	}
-	if h.Manifest.IsZero() {
+	case h.Manifest.IsZero():
 		return w.full(ctx, v, h.Head)
 	}
 	if err := w.pay(ctx, v, workManifest); err != nil {
@@ -185,11 +182,16 @@ func (w *worker) compare(ctx context.Context, v view) error {
 	if err != nil {
 		return fmt.Errorf("compare with the manifest: %w", err)
 	}
-	b := w.wholeBatch(v, h.Head)
+	return w.bring(ctx, v, h.Head, d)
+}
+
+// bring applies a difference and what was announced after its manifest.
+func (w *worker) bring(ctx context.Context, v view, h event.Head, d Difference) (err error) {
+	b := w.wholeBatch(v, h)
 	b.entries = d.Entries
 	sets := []event.PathSet{d.Set}
 	if d.Serial < h.Serial {
-		if sets, err = w.since(ctx, h.Head, d, b); err != nil {
+		if sets, err = w.since(ctx, h, d, b); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package listener
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"syscall"
 
@@ -56,7 +55,7 @@ func (b *batch) renames(t *tree) {
 // stage does one run of a stage.
 func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) error {
 	b.w.stage(string(name))
-	j := job(r)
+	j := Job(r)
 	j.Progress = b.w.progress
 	res, err := b.w.m.Runner.Run(ctx, string(name), j)
 	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
@@ -64,28 +63,11 @@ func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) erro
 	for _, n := range res.Notices {
 		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
 	}
-	return ignoreKept(r, err)
+	return err
 }
 
-// job is a run as rsync's runner takes it.
-func job(r plan.Run) rsync.Job {
-	j := rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete}
-	if (r.Mode == plan.Level || r.Mode == plan.Recursive) && !r.Delete {
-		j.MaxDelete = 0
-	}
-	return j
-}
-
-// ignoreKept takes for a success that a run which was not to delete anything has deleted nothing.
-func ignoreKept(r plan.Run, err error) error {
-	var e *rsync.Error
-	if r.Delete || (r.Mode != plan.Level && r.Mode != plan.Recursive) || !errors.As(err, &e) || e.Class != rsync.MaxDelete {
-		return err
-	}
-	for _, p := range e.Paths {
-		if p.Kind != rsync.InTheWay {
-			return err
-		}
-	}
-	return nil
+// Job is a run of a plan as rsync's runner takes it.
+func Job(r plan.Run) rsync.Job {
+	walks := r.Mode == plan.Level || r.Mode == plan.Recursive
+	return rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete, Keep: walks && !r.Delete}
 }

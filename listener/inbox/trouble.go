@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-	"modernc.org/sqlite"
 
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 )
@@ -24,7 +23,7 @@ const (
 
 // code is the primary result code of SQLite in err, 0 for none.
 func code(err error) int {
-	var e *sqlite.Error
+	var e interface{ Code() int } // the driver's error; only package sqlite imports the driver
 	if errors.As(err, &e) {
 		if e.Code() == codeShmSize {
 			return codeFull
