@@ -37,26 +37,33 @@ func (e *Exporter) putEntries(ctx context.Context, st State, head event.Head) er
 	return nil
 }
 
-// putHead writes the head that names st, unless old, the one there, says the same and is young. It returns the one that is there then.
-func (e *Exporter) putHead(st State, old event.Head) (event.Head, error) {
+// putHead writes the head that names st, unless old, the one there, says the same and is young.
+func (e *Exporter) putHead(st State, old event.Head) error {
 	now := e.j.o.Now()
 	age := now.Sub(old.At)
 	if old.Epoch == st.Epoch && old.Serial == st.Serial && old.Manifest == st.Manifest && old.TTL == e.o.HeadTTL && age >= 0 && age < e.o.HeadEvery {
-		return old, nil
+		return nil
 	}
-	line, head, err := e.j.sealHead(st, e.o.HeadTTL, now)
+	line, _, err := e.j.sealHead(st, e.o.HeadTTL, now)
 	if err != nil {
-		return old, err
+		return err
 	}
-	return head, e.w.PutHead(line)
+	return e.w.PutHead(line)
 }
 
 // pruneEvery is after how many serials it is looked for what can go, if no new manifest is a reason to.
 const pruneEvery = 64
 
+// prune removes what is no longer needed after st, which must still be the module's epoch: the entries of the next one are not to go.
 func (e *Exporter) prune(ctx context.Context, st State, freshManifest bool) error {
 	if !freshManifest && e.pruned != 0 && st.Serial < e.pruned+pruneEvery && st.Serial >= e.pruned {
 		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now, err := e.j.State(ctx, st.Module)
+	if err != nil || now.Epoch != st.Epoch {
+		return err
 	}
 	if _, err := e.j.Trim(ctx, st.Module, e.o.Keep); err != nil {
 		return err
@@ -66,42 +73,38 @@ func (e *Exporter) prune(ctx context.Context, st State, freshManifest bool) erro
 	return e.w.Prune(export.Keep{Epoch: st.Epoch, From: st.Floor, Manifest: st.Manifest, Grace: e.o.Grace, Now: time.Now()})
 }
 
-// updateManifest takes into the manifest what was announced, and exports it if that is due. The State returned names what is exported then.
-func (e *Exporter) updateManifest(ctx context.Context, st State, due bool) (State, error) {
+// updateManifest takes into the manifest what was announced, and exports it if that is due. fresh tells that it did, for the next head to name.
+func (e *Exporter) updateManifest(ctx context.Context, w *export.Writer, st State, due bool) (fresh bool, err error) {
 	m := e.o.Manifest
 	if m == nil {
-		return st, nil
+		return false, nil
 	}
 	pos, err := m.Position(ctx)
 	switch {
 	case errors.Is(err, manifest.ErrNotBuilt):
-		return st, nil
+		return false, nil
 	case err != nil:
-		return st, err
+		return false, err
 	case pos.Epoch != st.Epoch || pos.Serial > st.Serial || pos.Serial+1 < st.Floor:
-		return st, fault.With(fmt.Errorf("the manifest at serial %d of epoch %s does not lead on to the journal from serial %d to %d of epoch %s",
+		return false, fault.With(fmt.Errorf("the manifest at serial %d of epoch %s does not lead on to the journal from serial %d to %d of epoch %s",
 			pos.Serial, pos.Epoch, st.Floor, st.Serial, st.Epoch), fault.Config, "build the manifest again")
 	}
 	if err := e.applyManifest(ctx, st, pos); err != nil {
-		return st, err
+		return false, err
 	}
 	if due, err = e.manifestDue(ctx, st, due); err != nil || !due {
-		return st, err
+		return false, err
 	}
 	if st.Serial > event.Serial(e.o.Tombstones) {
 		if err := m.Forget(ctx, st.Serial-event.Serial(e.o.Tombstones)); err != nil {
-			return st, err
+			return false, err
 		}
 	}
-	ix, d, err := m.Export(ctx, e.w, st.Manifest)
+	ix, d, err := m.Export(ctx, w, st.Manifest)
 	if err == nil {
 		err = e.j.setManifest(ctx, st.Module, st.Epoch, ix.Serial, d)
 	}
-	if err != nil {
-		return st, err
-	}
-	st.Manifest, st.ManifestSerial = d, ix.Serial
-	return st, nil
+	return err == nil, err
 }
 
 // applyManifest brings the manifest from pos to st.

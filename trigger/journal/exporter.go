@@ -63,10 +63,12 @@ type Exporter struct {
 	j *Journal
 	o ExportOptions
 
-	mu       sync.Mutex
+	upkeep sync.Mutex   // held by Export and ExportManifest, which may take long
+	pruned event.Serial // at this serial it was last looked for what can go
+
+	mu       sync.Mutex // held by Advance and its like, and never for long
 	w        *export.Writer
-	complete bool         // that all entries are there has been looked at
-	pruned   event.Serial // at this serial it was last looked for what can go
+	complete bool // that all entries are there has been looked at
 }
 
 // NewExporter opens or makes the export folder. If the folder shows that the journal was restored from a backup, the error Is ErrRestored and the module
@@ -105,24 +107,25 @@ func (e *Exporter) Close() error {
 	return e.w.Close()
 }
 
-// Advance writes what mirrors wait for: the entries that are not in the folder, then the head. It costs what is new. It decides from what is stored, so it
-// repairs whatever a crash left undone.
+// Advance writes what mirrors wait for: the entries that are not in the folder, then the head. It costs what is new, and does not wait for an Export that is
+// under way. It decides from what is stored, so it repairs whatever a crash left undone.
 func (e *Exporter) Advance(ctx context.Context) error {
-	return e.locked(func() error {
-		_, _, err := e.advance(ctx)
-		return err
-	})
+	_, _, err := e.advance(ctx)
+	return e.explain(err)
 }
 
 // Export is Advance, and then the upkeep: it takes what was announced into the manifest, which may mean to look at directories, exports the manifest if it is
 // due, and removes what is no longer needed. A manifest that cannot be brought up to date is an error, but does not keep announcements back.
-func (e *Exporter) Export(ctx context.Context) error {
-	return e.locked(func() error { return e.update(ctx, false) })
-}
+func (e *Exporter) Export(ctx context.Context) error { return e.explain(e.update(ctx, false)) }
 
 // ExportManifest is Export with a manifest that is due.
-func (e *Exporter) ExportManifest(ctx context.Context) error {
-	return e.locked(func() error { return e.update(ctx, true) })
+func (e *Exporter) ExportManifest(ctx context.Context) error { return e.explain(e.update(ctx, true)) }
+
+func (e *Exporter) explain(err error) error {
+	if errors.Is(err, ErrRestored) {
+		return err
+	}
+	return wrap(err, "export module %s", e.o.Module)
 }
 
 // BuildManifest walks the tree and exports the manifest that this gives. Announcements go on meanwhile, with heads that name the manifest before.
@@ -141,48 +144,42 @@ func (e *Exporter) BuildManifest(ctx context.Context, progress func(manifest.Pro
 	return p, e.ExportManifest(ctx)
 }
 
-func (e *Exporter) locked(f func() error) error {
+// advance returns what the folder leads to now, and its Writer.
+func (e *Exporter) advance(ctx context.Context) (State, *export.Writer, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	err := f()
-	if err != nil && !errors.Is(err, ErrRestored) {
-		err = wrap(err, "export module %s", e.o.Module)
-	}
-	return err
-}
-
-// advance returns what the folder leads to now, and its head.
-func (e *Exporter) advance(ctx context.Context) (State, event.Head, error) {
 	st, err := e.j.State(ctx, e.o.Module)
 	if err != nil {
-		return st, event.Head{}, err
+		return st, nil, err
 	}
 	if err := e.open(); err != nil {
-		return st, event.Head{}, err
+		return st, nil, err
 	}
 	head, err := e.exported(ctx, st)
 	if err != nil {
-		return st, head, err
+		return st, e.w, err
 	}
 	if err := e.putEntries(ctx, st, head); err != nil {
-		return st, head, err
+		return st, e.w, err
 	}
 	if st, err = e.nameManifest(st); err != nil {
-		return st, head, err
+		return st, e.w, err
 	}
-	head, err = e.putHead(st, head)
-	return st, head, err
+	return st, e.w, e.putHead(st, head)
 }
 
 func (e *Exporter) update(ctx context.Context, manifestDue bool) error {
-	st, head, err := e.advance(ctx)
+	e.upkeep.Lock()
+	defer e.upkeep.Unlock()
+	st, w, err := e.advance(ctx)
 	if err != nil {
 		return err
 	}
-	st, manifestErr := e.updateManifest(ctx, st, manifestDue)
-	fresh := manifestDue || st.Manifest != head.Manifest
-	if _, err := e.putHead(st, head); err != nil {
-		return errors.Join(err, manifestErr)
+	fresh, manifestErr := e.updateManifest(ctx, w, st, manifestDue)
+	if fresh {
+		if st, _, err = e.advance(ctx); err != nil {
+			return errors.Join(err, manifestErr)
+		}
 	}
 	return errors.Join(e.prune(ctx, st, fresh), manifestErr)
 }

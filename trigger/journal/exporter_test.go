@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
@@ -296,6 +299,32 @@ func TestExportRepairs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What mirrors wait for does not wait for the upkeep, and both together leave no gap.
+func TestAdvanceDuringExport(t *testing.T) {
+	m := newMaster(t, journal.ExportOptions{Every: journal.Every{Entries: 3}})
+	_, err := m.BuildManifest(t.Context(), nil)
+	check(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	var upkeep errgroup.Group
+	upkeep.Go(func() error {
+		for ctx.Err() == nil {
+			if err := m.Export(t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range 60 {
+		a := m.publish(t, fmt.Sprint("f", i))
+		check(t, m.Advance(t.Context()))
+		if h, err := consistent(m.dir()); err != nil || h.Serial < a.Announcement.Serial {
+			t.Fatalf("serial %d: %+v, %v", a.Announcement.Serial, h, err)
+		}
+	}
+	stop()
+	check(t, upkeep.Wait())
 }
 
 func TestFolderRemovedWhileRunning(t *testing.T) {
