@@ -177,10 +177,10 @@ func (j *Journal) one(ctx context.Context, tx *sql.Tx, r *request) error {
 	}
 	r.result, r.err = j.store(ctx, tx, r)
 	if r.err != nil {
-		if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
-			return errors.Join(r.err, err)
-		}
 		r.err = wrap(r.err, "announce in %s", r.entry.Module)
+		if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+			return errors.Join(r.err, err) // a full disk has ended the whole transaction
+		}
 	}
 	_, err := tx.ExecContext(ctx, "RELEASE one")
 	return err

@@ -356,3 +356,35 @@ func TestDamagedDatabaseIsNamed(t *testing.T) {
 		})
 	}
 }
+
+// SQLite reports a limit on its pages as it reports a full disk.
+func TestDiskFullLosesNothing(t *testing.T) {
+	j, epoch := open(t, t.TempDir(), options(t))
+	appendN(t, j, 1, 3)
+	limit := func(pages int) {
+		_, err := j.DB().Exec(fmt.Sprint("PRAGMA max_page_count = ", pages))
+		check(t, err)
+	}
+	var pages int
+	check(t, j.DB().QueryRow("PRAGMA page_count").Scan(&pages))
+	limit(pages)
+	kept := 3
+	for i := range 100 {
+		_, err := j.Append(t.Context(), write(fmt.Sprint("more", i)))
+		if err == nil {
+			kept++
+			continue
+		}
+		if fault.StatusOf(err) != fault.TryAgain || !strings.Contains(fault.HintOf(err), "make room") {
+			t.Fatalf("got %v, hint %q", err, fault.HintOf(err))
+		}
+	}
+	if kept == 103 {
+		t.Fatal("the disk was never full")
+	}
+	limit(1 << 30)
+	appendN(t, j, 1, 1)
+	if n := len(checkChain(t, j, epoch)); n != kept+1 {
+		t.Errorf("%d entries, want %d", n, kept+1)
+	}
+}
