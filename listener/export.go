@@ -44,26 +44,27 @@ func (w *worker) exportEntries(ctx context.Context, rows ...inbox.Heard) {
 }
 
 // exportHead carries on the head, once everything it speaks of is applied and all that it names is here. The head must be the upstream's own
-// newest: one signed for the serial that is applied here.
-func (w *worker) exportHead(ctx context.Context) {
+// newest: one signed for the serial that is applied here. It tells whether asking for that has shown that there is more to do.
+func (w *worker) exportHead(ctx context.Context) (news bool) {
 	if !w.exports() || !w.headDue.Swap(false) {
-		return
+		return false
 	}
 	s, err := w.a.inbox.Look(ctx, w.m.Name)
 	if err != nil || s.Epoch == "" || s.Quarantine != "" {
-		return // the loop meets the same
+		return false // the loop meets the same
 	}
 	h := s.Head
 	if h == nil || h.Epoch == s.Epoch && h.Serial < s.Applied {
 		if h, err = w.upstreamHead(ctx); err != nil {
 			w.notCarried(ctx, err)
-			return
+			return false
 		}
+		news = h.Epoch != s.Epoch || h.Serial > s.Applied
 	}
-	if h.Epoch != s.Epoch || h.Serial != s.Applied {
-		return // what comes next asks again
+	if h.Epoch == s.Epoch && h.Serial == s.Applied {
+		w.notCarried(ctx, w.export(func(out *export.Writer) error { return w.putHead(ctx, out, h) }))
 	}
-	w.notCarried(ctx, w.export(func(out *export.Writer) error { return w.putHead(ctx, out, h) }))
+	return news
 }
 
 func (w *worker) putHead(ctx context.Context, out *export.Writer, h *inbox.Head) error {

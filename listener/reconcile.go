@@ -52,7 +52,9 @@ func (w *worker) batches(ctx context.Context) time.Time {
 		}
 		act := w.pace.decide(v)
 		if act.do == doWait {
-			w.exportHead(ctx)
+			if w.exportHead(ctx) {
+				continue
+			}
 			return act.at
 		}
 		err = w.do(ctx, v, act)

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -33,6 +34,10 @@ import (
 )
 
 const pub event.Module = "pub"
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/mirrorbus/mirrorbus/internal/testenv.(*server).start.func2"))
+}
 
 // waitLong bounds a wait for something that is sure to come.
 const waitLong = 20 * time.Second
