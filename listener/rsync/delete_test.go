@@ -47,6 +47,19 @@ func TestDeleteOnlyWhatIsMissingUpstream(t *testing.T) {
 	})
 }
 
+// Whole seconds are not enough to see that the deletion itself gave the parent another time than the upstream's.
+func TestDeleteSettlesTheParentWithinTheSameSecond(t *testing.T) {
+	bothWays(t, func(t *testing.T, w *world) {
+		at := time.Now().Truncate(time.Second).Add(time.Nanosecond)
+		w.upstream(testenv.Dir("d", 0o755).At(at))
+		w.mirror(testenv.File("d/gone", "x"))
+		w.run(Job{Mode: Delete, Paths: []string{"d/gone"}, MaxDelete: 1})
+		if info, err := os.Stat(filepath.Join(w.dest, "d")); err != nil || !info.ModTime().Equal(at) {
+			t.Errorf("the parent's time is %v %v, want the upstream's, %v", info.ModTime(), err, at)
+		}
+	})
+}
+
 func TestDeleteNamesOfAnyBytes(t *testing.T) {
 	bothWays(t, func(t *testing.T, w *world) {
 		for _, n := range oddNames() {

@@ -192,7 +192,7 @@ func (r *Runner) safety(j Job) []string {
 	if r.cfg.Chmod != "" {
 		args = append(args, "--chmod="+r.cfg.Chmod)
 	}
-	if r.nanoseconds && j.Mode != Full && j.Mode != Flip && j.Mode != Delete {
+	if r.nanoseconds && j.Mode != Full && j.Mode != Flip {
 		// See a rewrite within one second that kept the size. A mirror made without nanoseconds pays once for each file: both sides read it, the
 		// content does not travel. A full run would pay for all files at once.
 		args = append(args, "--modify-window=-1")
