@@ -251,3 +251,18 @@ func startRsyncd(t *testing.T, rsync, conf string) (url string) {
 	})
 	return url
 }
+
+// The operator's page explains every word of status, and names no file that is not there.
+func TestReadme(t *testing.T) {
+	text := read(t, "README.md")
+	for _, s := range listener.States() {
+		if !strings.Contains(text, "`"+string(s)+"`") {
+			t.Errorf("state %s is not explained", s)
+		}
+	}
+	for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(m[1]); err != nil {
+			t.Errorf("link: %v", err)
+		}
+	}
+}
