@@ -2,6 +2,7 @@
 # make test   install what is missing, and run the whole suite against the real servers
 # make check  formatting, vet, staticcheck
 # make bench  figures against the bare tools, both sides in one run
+# make replay a day of releases on a copy of TREE (default /usr/share) in MINUTES (default 5), daemons killed on the way; SEED chooses the day
 # make fuzz   each fuzz target for FUZZTIME (default 30s)
 # make build  bin/mirrorbus
 
@@ -9,8 +10,11 @@ GO       ?= go
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TIMEOUT  ?= 15m
+TREE     ?= /usr/share
+MINUTES  ?= 5
+SEED     ?= 1
 
-.PHONY: demo test check bench fuzz build clean
+.PHONY: demo test check bench replay fuzz build clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -32,6 +36,11 @@ check:
 bench: build
 	deploy/dev/need rsync
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+replay:
+	deploy/dev/need rsync ssh sshd ssh-keygen
+	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_REPLAY_TREE=$(TREE) MIRRORBUS_REPLAY_MINUTES=$(MINUTES) MIRRORBUS_REPLAY_SEED=$(SEED) \
+		$(GO) test -count=1 -timeout 2h -run TestReplay -v ./internal/replay
 
 fuzz:
 	@for package in $$(grep -lr --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,8 +27,11 @@ type supervised struct {
 	pause  time.Duration // before it is started again
 }
 
-// run keeps the daemon running until ctx ends, then asks it to end and insists after ten seconds.
+// run keeps the daemon running until ctx ends, then asks it to end and insists after ten seconds. The daemon dies with the test: the kernel sees to
+// that when the thread that started it ends, so run keeps its thread.
 func (d *supervised) run(ctx context.Context) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for ctx.Err() == nil {
 		done, err := d.start()
 		if err != nil {
@@ -63,7 +67,7 @@ func (d *supervised) start() (<-chan error, error) {
 	cmd := exec.Command(d.argv[0], d.argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), d.mark)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := cmd.Start(); err != nil {

@@ -89,6 +89,9 @@ func (w *world) play(d day) {
 	if err != nil || len(left) > 0 {
 		w.t.Errorf("left behind: %v %v", left, err)
 	}
+	for _, m := range w.mirrors {
+		w.t.Logf("%s: longest time without progress %.1f s (%s)", m.name, m.stuck.Seconds(), m.why)
+	}
 	for _, n := range w.notes {
 		w.t.Error(n)
 	}

@@ -2,10 +2,12 @@ package replay_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/daemon"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
@@ -23,6 +25,7 @@ func (w *world) watch(ctx context.Context) {
 			}
 			for _, st := range s.Modules {
 				w.advance(agents, m.name, "is at", st.Applied)
+				w.progress(m, st)
 				if st.State == "quarantined" || st.State == "held" {
 					w.fault("agent %s is %s: %s %s", m.name, st.State, st.Error, st.Path)
 				}
@@ -41,6 +44,17 @@ func (w *world) watch(ctx context.Context) {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
+	}
+}
+
+// progress keeps how long at most a mirror had something to do and nothing to show for it, and why by its own word.
+func (w *world) progress(m *mirror, s listener.ModuleStatus) {
+	now := time.Now()
+	if s.Applied != m.seen || s.Applied >= s.Heard {
+		m.seen, m.since = s.Applied, now
+	}
+	if now.Sub(m.since) > m.stuck {
+		m.stuck, m.why = now.Sub(m.since), fmt.Sprintf("at serial %d of %d, %s %s", s.Applied, s.Heard, s.State, s.Error)
 	}
 }
 
