@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -51,11 +52,17 @@ func Probe(ctx context.Context, binary string) (f Features, err error) {
 	if err := makeProbe(dir); err != nil {
 		return f, fmt.Errorf("probe rsync: %w", err)
 	}
-	if err := f.try(ctx, dir, "existing\x00"); err != nil {
-		return f, fmt.Errorf("probe rsync: %s cannot copy from its own daemon: %w", f.Binary, err)
+	var copies error
+	var tries sync.WaitGroup // side by side, since the agent waits for them when it starts
+	tries.Go(func() { copies = f.try(ctx, dir, "existing\x00") })
+	tries.Go(func() { f.TrustSender = f.try(ctx, dir, "existing\x00", "--trust-sender") == nil })
+	tries.Go(func() {
+		f.DeleteMissingArgs = f.try(ctx, dir, "existing\x00missing\x00", "--delete-missing-args") == nil && gone(filepath.Join(dir, "to", "missing"))
+	})
+	tries.Wait()
+	if copies != nil {
+		return f, fmt.Errorf("probe rsync: %s cannot copy from its own daemon: %w", f.Binary, copies)
 	}
-	f.TrustSender = f.try(ctx, dir, "existing\x00", "--trust-sender") == nil
-	f.DeleteMissingArgs = f.try(ctx, dir, "existing\x00missing\x00", "--delete-missing-args") == nil && gone(filepath.Join(dir, "to", "missing"))
 	if !f.DeleteMissingArgs {
 		f.Warnings = append(f.Warnings, "rsync "+f.Version+" has a broken --delete-missing-args; deletions take one more connection")
 	}
