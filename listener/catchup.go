@@ -23,9 +23,10 @@ type CatchUp interface {
 	// is no error: it has forgotten the first.
 	Journal(ctx context.Context, e event.Epoch, from, to event.Serial) ([]export.Entry, error)
 
-	// Compare compares the tree with the manifest that a verified head names, whose digest it checks. The error Is export.ErrNotExported if
-	// the upstream does not have that manifest.
-	Compare(ctx context.Context, h event.Head) (Difference, error)
+	// Compare tells what brings the tree to the manifest that a verified head names, whose digest it checks. For a mirror that has every
+	// announcement up to a serial of the same epoch that is what was touched since, if the manifest reaches back so far; else (epoch "") it
+	// compares the whole tree. The error Is export.ErrNotExported if the upstream does not have that manifest.
+	Compare(ctx context.Context, h event.Head, e event.Epoch, applied event.Serial) (Difference, error)
 }
 
 // A Difference is what brings a tree to a manifest.
@@ -175,7 +176,7 @@ func (w *worker) compare(ctx context.Context, v view) error {
 	if err := w.pay(ctx, v, workManifest); err != nil {
 		return err
 	}
-	d, err := w.m.CatchUp.Compare(ctx, h.Head)
+	d, err := w.m.CatchUp.Compare(ctx, h.Head, v.Epoch, v.Applied)
 	if errors.Is(err, errNotExported) {
 		return w.full(ctx, v, h.Head)
 	}
@@ -217,43 +218,52 @@ func (w *worker) wholeBatch(v view, h event.Head) *batch {
 	return &batch{w: w, v: v, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
 }
 
-// since adds what was announced after the manifest to the batch.
+// since adds what was announced after the manifest to the batch. The journal is read in as many parts as it takes.
 func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch) ([]event.PathSet, error) {
 	sets := []event.PathSet{d.Set}
-	entries, err := w.m.CatchUp.Journal(ctx, h.Epoch, d.Serial+1, h.Serial)
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's journal after the manifest: %w", err)
-	}
-	at := d.Serial
-	for _, x := range entries {
-		a, err := w.verify(x, h.Epoch)
+	for at := d.Serial; at < h.Serial; {
+		entries, err := w.m.CatchUp.Journal(ctx, h.Epoch, at+1, h.Serial)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read the upstream's journal after the manifest: %w", err)
 		}
-		if a.Serial != at+1 || a.Set == nil {
-			break
-		}
-		set, err := envelope.PathSet(a.Set, a.Announcement.Set)
-		if err != nil {
-			return nil, err
-		}
-		if a.Kind == event.Flip {
-			if what, _ := flipVerdict(a.Announcement, w.a.o.Now(), false); what != flipNow {
-				b.except = append(b.except, a.Serial)
-				set = nil
-			}
-		}
-		sets, at, b.rows = append(sets, set), a.Serial, append(b.rows, a)
-		if len(b.except) > 0 {
-			if _, err := w.a.inbox.Put(ctx, a, nil); err != nil {
+		before := at
+		for _, x := range entries {
+			a, err := w.verify(x, h.Epoch)
+			if err != nil {
 				return nil, err
 			}
+			if a.Serial != at+1 || a.Set == nil {
+				break
+			}
+			set, err := w.sinceOne(ctx, a, b)
+			if err != nil {
+				return nil, err
+			}
+			sets, at = append(sets, set), a.Serial
+		}
+		if at == before {
+			return nil, &behindError{at: at, want: h.Serial}
 		}
 	}
-	if at < h.Serial {
-		return nil, &behindError{at: at, want: h.Serial}
-	}
 	return sets, nil
+}
+
+// sinceOne takes one announcement into the batch. Its path set is empty if it is a flip that waits for its time.
+func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch) (event.PathSet, error) {
+	b.rows = append(b.rows, a)
+	set, err := envelope.PathSet(a.Set, a.Announcement.Set)
+	if err != nil {
+		return nil, err
+	}
+	if a.Kind == event.Flip {
+		if what, _ := flipVerdict(a.Announcement, w.a.o.Now(), false); what != flipNow {
+			b.except, set = append(b.except, a.Serial), nil
+		}
+	}
+	if len(b.except) > 0 {
+		_, err = w.a.inbox.Put(ctx, a, nil)
+	}
+	return set, err
 }
 
 // full fetches everything: the last resort, where the upstream exports no manifest. The head must have been read before.

@@ -99,7 +99,7 @@ func (a *Agent) Verify(ctx context.Context, name event.Module) (Difference, erro
 	if h.Manifest.IsZero() {
 		return Difference{}, fmt.Errorf("verify module %s: the manifest: %w", name, errNotExported)
 	}
-	d, err := w.m.CatchUp.Compare(ctx, h.Head)
+	d, err := w.m.CatchUp.Compare(ctx, h.Head, "", 0)
 	if err != nil {
 		return Difference{}, errors.Join(fmt.Errorf("verify module %s: %w", name, err))
 	}

@@ -362,7 +362,7 @@ func TestCompareFindsEachDifferenceAndNothingElse(t *testing.T) {
 	testenv.WriteTree(t, w.master, nodes...)
 	testenv.WriteTree(t, w.src.Tree, nodes...)
 	h := w.manifest(w.records(4), 3)
-	d, err := w.src.Compare(t.Context(), h)
+	d, err := w.src.Compare(t.Context(), h, "", 0)
 	if err != nil || len(d.Set) != 0 || d.Serial != 9 || d.Entries != 12 {
 		t.Fatalf("the same tree: %+v, %v", d, err)
 	}
@@ -380,13 +380,13 @@ func TestCompareFindsEachDifferenceAndNothingElse(t *testing.T) {
 	testenv.WriteTree(t, w.src.Tree, testenv.Dir("type", 0o755), testenv.File("type/x", ""), testenv.Dir("old", 0o755), testenv.File("old/x", ""), testenv.File("local.iso", ""))
 	w.src.Rules, err = filter.Parse([]string{"- *.iso"})
 	check(t, err)
-	d, err = w.src.Compare(t.Context(), h)
+	d, err = w.src.Compare(t.Context(), h, "", 0)
 	check(t, err)
 	var got []string
 	for _, r := range d.Set {
 		got = append(got, string(r.Op)+" "+r.Path)
 	}
-	want := []string{"= d", "+ d-e", "+ d-e/f", "= d/mode", "+ d/size", "+ d/time", "- old", "+ type"}
+	want := []string{"= d", "r d-e", "+ d-e/f", "= d/mode", "+ d/size", "+ d/time", "- old", "+ type"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -406,6 +406,27 @@ func TestCompareFindsEachDifferenceAndNothingElse(t *testing.T) {
 	}
 }
 
+// A mirror that had everything up to a serial is told what was touched since, and its tree is not read.
+func TestCompareWithAPositionCostsNoWalk(t *testing.T) {
+	w := newWorld(t)
+	testenv.WriteTree(t, w.master, testenv.File("old", "1").At(start), testenv.File("new", "2").At(start))
+	records := w.records(4)
+	for i := range records {
+		if records[i].Path == "new" {
+			records[i].Serial = 7
+		}
+	}
+	h := w.manifest(records, 3)
+	testenv.WriteTree(t, w.src.Tree, testenv.File("extra", "nobody looks"))
+	d, err := w.src.Compare(t.Context(), h, h.Epoch, 5)
+	if err != nil || len(d.Set) != 1 || d.Set[0].Path != "new" || d.Set[0].Op != event.Write {
+		t.Errorf("at serial 5: %+v, %v", d.Set, err)
+	}
+	if d, err = w.src.Compare(t.Context(), h, "00000000", 5); err != nil || len(d.Set) != 3 {
+		t.Errorf("of another epoch: %+v, %v", d.Set, err)
+	}
+}
+
 func TestCompareLooksBehindConfiguredLinksOnly(t *testing.T) {
 	w := newWorld(t)
 	at := start.Add(-time.Hour)
@@ -415,12 +436,12 @@ func TestCompareLooksBehindConfiguredLinksOnly(t *testing.T) {
 	check(t, os.Chmod(elsewhere, 0o755))
 	testenv.WriteTree(t, w.src.Tree, testenv.Symlink("big", elsewhere))
 	h := w.manifest(w.records(4), 3)
-	d, err := w.src.Compare(t.Context(), h)
+	d, err := w.src.Compare(t.Context(), h, "", 0)
 	if err != nil || len(d.Set) != 2 {
 		t.Errorf("a link that nobody configured: %v, %v", d.Set, err)
 	}
 	w.src.Links = []string{"big"}
-	if d, err = w.src.Compare(t.Context(), h); err != nil || len(d.Set) != 0 {
+	if d, err = w.src.Compare(t.Context(), h, "", 0); err != nil || len(d.Set) != 0 {
 		t.Errorf("a configured link: %v, %v", d.Set, err)
 	}
 }
@@ -440,7 +461,7 @@ func TestAdoptionOfALargeTree(t *testing.T) {
 	h := w.manifest(w.records(4), 4096)
 	check(t, os.Remove(filepath.Join(w.src.Tree, "d100", "f50")))
 	began := time.Now()
-	d, err := w.src.Compare(t.Context(), h)
+	d, err := w.src.Compare(t.Context(), h, "", 0)
 	check(t, err)
 	t.Logf("compared %d entries in %s", d.Entries, time.Since(began).Round(time.Millisecond))
 	if len(d.Set) != 1 || d.Set[0].Path != "d100/f50" || d.Set[0].Op != event.Write {
@@ -448,7 +469,7 @@ func TestAdoptionOfALargeTree(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.src.Compare(ctx, h); !errors.Is(err, context.Canceled) {
+	if _, err := w.src.Compare(ctx, h, "", 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

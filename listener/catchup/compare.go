@@ -115,14 +115,19 @@ func (s *Source) sameContent(r event.Record) (bool, error) {
 	return event.Digest(h.Sum(nil)) == r.Sum, nil
 }
 
-// Compare fetches the manifest that a verified head names and returns what brings the tree to it. What agrees is not in it, so a mirror that was
-// filled by other means transfers nothing again. The error Is export.ErrNotExported if the upstream does not have that manifest.
-func (s *Source) Compare(ctx context.Context, h event.Head) (listener.Difference, error) {
+// Compare fetches the manifest that a verified head names and returns what brings the tree to it. For a mirror that has every announcement of
+// epoch e up to applied that is what was touched since, if the manifest reaches back so far; that costs no walk of the tree. Otherwise the tree
+// is compared, name by name; what agrees is not in the result, so a mirror that was filled by other means transfers nothing again. The error
+// Is export.ErrNotExported if the upstream does not have that manifest.
+func (s *Source) Compare(ctx context.Context, h event.Head, e event.Epoch, applied event.Serial) (listener.Difference, error) {
 	m, err := s.Manifest(ctx, h)
 	if err != nil {
 		return listener.Difference{}, err
 	}
-	set, err := s.set(ctx, m)
+	set, err := s.Missed(m, e, applied)
+	if errors.Is(err, ErrGap) {
+		set, err = s.set(ctx, m)
+	}
 	if err = errors.Join(err, m.Close()); err != nil {
 		return listener.Difference{}, err
 	}
@@ -148,8 +153,10 @@ func (s *Source) set(ctx context.Context, m *Manifest) (event.PathSet, error) {
 			}
 			r = event.Record{Op: event.Gone, Mode: r.Mode & event.ModeType, Path: r.Path}
 			closed[r.Path] = true
-		case Modified:
-			closed[r.Path] = !r.IsDir()
+		case Modified, Missing:
+			if closed[r.Path] = f.Kind == Modified && !r.IsDir(); r.IsDir() {
+				r.Op = event.Tree // nothing of it is here: it is read as a whole, and what is below is only looked for afterwards
+			}
 		}
 		set = append(set, r)
 	}
