@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -22,6 +23,8 @@ type exported struct {
 	conf     ModuleConfig
 	exporter *journal.Exporter
 	manifest *manifest.Manifest
+
+	due atomic.Bool // an announcement that only the manifest explains was made
 
 	mu       sync.Mutex
 	building *Building // the walk under way, nil if there is none
@@ -77,7 +80,8 @@ func openExport(ctx context.Context, conf *Config, m ModuleConfig, j *journal.Jo
 	e, err := j.NewExporter(ctx, journal.ExportOptions{
 		Module: name, Tree: string(m.Path), Dir: string(m.Export), Manifest: man,
 		Keep:      journal.Retention{Count: m.KeepSerials, Bytes: int64(m.KeepBytes)},
-		HeadEvery: conf.HeadEvery.Duration, HeadTTL: conf.HeadTTL.Duration, Every: journal.Every{Age: m.ManifestEvery.Duration},
+		HeadEvery: conf.HeadEvery.Duration * 9 / 10, // the hub's timer must not come a moment too early
+		HeadTTL:   conf.HeadTTL.Duration, Every: journal.Every{Age: m.ManifestEvery.Duration},
 	})
 	if err != nil {
 		return nil, errors.Join(fault.With(err, fault.Config, ""), man.Close())
@@ -104,7 +108,11 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 	defer tick.Stop()
 	for due := true; ; {
 		for name, x := range h.exports {
-			h.note(x, x.exporter.Export(ctx))
+			if x.due.Swap(false) {
+				h.note(x, x.exporter.ExportManifest(ctx))
+			} else {
+				h.note(x, x.exporter.Export(ctx))
+			}
 			if due {
 				h.sendHead(ctx, name)
 			}

@@ -107,8 +107,12 @@ func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 	}
 	p.Relaying = true
 	h.log.Info("announced", "module", p.Module, "serial", p.Serial, "kind", p.Kind, "records", p.Records, "source", r.Source)
-	if err := h.exports[r.Module].exporter.Advance(ctx); err != nil { // it is journalled; the export loop tries again
-		h.note(h.exports[r.Module], err)
+	x := h.exports[r.Module]
+	if err := x.exporter.Advance(ctx); err != nil { // it is journalled; the export loop tries again
+		h.note(x, err)
+	}
+	if p.Kind == event.Change && p.Records == 0 {
+		x.due.Store(true)
 	}
 	for _, relay := range h.relays {
 		relay.Wake()

@@ -83,15 +83,24 @@ type PathError struct {
 func (e *PathError) Error() string { return fmt.Sprintf("path %.200q: %v", e.Path, e.Err) }
 func (e *PathError) Unwrap() error { return e.Err }
 
-// Resolve turns names into the path set that says what is true of them now, by one lstat each. It looks at nothing else of the module. Names are
-// checked against what rsync and the mirrors can act on; the first that fails is the error.
+// Resolve turns names into the path set that says what is true of them now, by one lstat each and one of each directory above. It looks at
+// nothing else of the module. Names are checked against what rsync and the mirrors can act on; the first that fails is the error. Of a name
+// that is gone together with directories above it the topmost of those is announced, since rsync removes no parent that is left empty.
 func Resolve(root *os.Root, names []Name) (event.PathSet, error) {
 	r := resolver{root: root, seen: make(map[string]bool, len(names)), parents: map[string]bool{}, inodes: map[string]inode{}}
 	records := make([]event.Record, 0, len(names))
+	gone := map[string]bool{}
 	for _, n := range names {
 		rec, err := r.record(n)
 		if err != nil {
 			return nil, err
+		}
+		if rec.Op == event.Gone {
+			rec.Path = r.topmost(rec.Path)
+			if gone[rec.Path] {
+				continue
+			}
+			gone[rec.Path] = true
 		}
 		records = append(records, rec)
 	}
@@ -196,6 +205,19 @@ func (r *resolver) describe(n Name, fi fs.FileInfo) (event.Record, error) {
 		r.inodes[n.Path] = inode{uint64(st.Dev), st.Ino}
 	}
 	return rec, nil
+}
+
+// topmost is the highest missing directory on the way to a path that is missing, or the path itself.
+func (r *resolver) topmost(p string) string {
+	for i := range len(p) {
+		if p[i] != '/' || r.parents[p[:i]] {
+			continue
+		}
+		if _, err := r.root.Lstat(p[:i]); errors.Is(err, fs.ErrNotExist) {
+			return p[:i]
+		}
+	}
+	return p
 }
 
 // checkParents refuses a path that goes through a symbolic link: rsync would replace the mirror's link by a directory, or leave the module.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 )
 
 func TestParseName(t *testing.T) {
@@ -232,7 +233,7 @@ func TestResolve(t *testing.T) {
 	}
 	want := []said{
 		{event.Write, 0o100644, 5, "-rf"}, {event.Write, 0o100644, 5, "a: b"}, {event.Write, 0o100644, 5, "caf\xe9\n"},
-		{event.Write, 0o120777, 7, "dangling"}, {event.Meta, 0o100644, 5, "file"}, {event.Gone, 0, 0, "gone/with/all"},
+		{event.Write, 0o120777, 7, "dangling"}, {event.Meta, 0o100644, 5, "file"}, {event.Gone, 0, 0, "gone"},
 		{event.Tree, 0o40750, 0, "releases"}, {event.Write, 0o40750, 0, "releases/43"},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(said{})); diff != "" {
@@ -301,4 +302,33 @@ func FuzzReadNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGoneNamesTheTopmostMissingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	testenv.WriteTree(t, dir, testenv.File("here/kept", "x"), testenv.File("file", "x"))
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := root.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var names []Name
+	for _, s := range []string{"-gone/deep/a", "-gone/deep/b", "-here/lost", "-file/was/a/directory"} {
+		names = append(names, ParseName(s))
+	}
+	set, err := Resolve(root, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range set {
+		got = append(got, string(rune(r.Op))+r.Path)
+	}
+	if want := []string{"-file/was/a/directory", "-gone", "-here/lost"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
