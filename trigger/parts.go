@@ -101,7 +101,7 @@ func PublishAlone(ctx context.Context, conf *Config, r Request, log *slog.Logger
 		if done, err = p.Publish(ctx, r); err != nil || r.DryRun {
 			return err
 		}
-		if err := parts.exports[r.Module].exporter.Export(ctx); err != nil {
+		if err := parts.exports[r.Module].exporter.Advance(ctx); err != nil {
 			log.Error("export", "module", r.Module, "error", err) // it is journalled; the hub exports it when it starts
 		}
 		return nil
