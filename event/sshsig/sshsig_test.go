@@ -2,7 +2,8 @@ package sshsig_test
 
 import (
 	"bytes"
-	"crypto/dsa" //nolint:staticcheck // to see it refused
+	//lint:ignore SA1019 to see it refused
+	"crypto/dsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"

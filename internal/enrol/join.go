@@ -51,7 +51,7 @@ func ParseJoin(s string) (Join, error) {
 func parseJoin(s string) (j Join, err error) {
 	word, ok := strings.CutPrefix(s, joinPrefix)
 	if !ok {
-		return j, errors.New("it does not begin with " + joinPrefix)
+		return j, fmt.Errorf("it does not begin with %q", joinPrefix)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(word)
 	if err != nil || len(b) < checkSize {
