@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
@@ -21,7 +24,8 @@ CREATE TABLE standing (            -- one row per mirror and module: the newest 
 	module TEXT NOT NULL, mirror TEXT NOT NULL,
 	run INTEGER NOT NULL, epoch TEXT NOT NULL, applied INTEGER NOT NULL, head TEXT NOT NULL,
 	heard_at INTEGER NOT NULL,     -- milliseconds since 1970, this host's clock: of the newest report of any kind
-	outcome TEXT NOT NULL, serial INTEGER NOT NULL, error TEXT NOT NULL, said_at INTEGER NOT NULL, -- of the newest that was not "have"
+	said_run INTEGER NOT NULL,     -- run of the newest that was not "have"; -1 if there was none
+	outcome TEXT NOT NULL, serial INTEGER NOT NULL, error TEXT NOT NULL, said_at INTEGER NOT NULL, -- what that one said
 	PRIMARY KEY (module, mirror)
 ) WITHOUT ROWID;
 CREATE TABLE outcome (             -- the newest word of each mirror on each serial
@@ -30,9 +34,11 @@ CREATE TABLE outcome (             -- the newest word of each mirror on each ser
 	took_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL, deleted INTEGER NOT NULL,
 	received_at INTEGER NOT NULL, done_at INTEGER NOT NULL, -- milliseconds since 1970, this host's clock, 0 = not yet
 	PRIMARY KEY (module, epoch, serial, mirror)
-) WITHOUT ROWID;`
+) WITHOUT ROWID;
+CREATE INDEX outcome_age ON outcome (module, mirror, run);`
 
-// keepSerials is how many serials of a module keep their outcomes.
+// keepSerials is of how many serials of a module each mirror's word is kept. It is counted for each mirror, so that what one says, even of
+// serials and epochs that never were, takes nothing from the others.
 const keepSerials = 1000
 
 // A Collector stores reports.
@@ -45,7 +51,7 @@ type Collector struct {
 
 // Open opens or creates the collector's database in dir.
 func Open(ctx context.Context, dir string) (*Collector, error) {
-	db, err := sqlite.Open(ctx, filepath.Join(dir, "reports.db"), sqlite.Options{Durability: sqlite.Full, Schema: []string{schema}})
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "reports.db"), sqlite.Options{Durability: sqlite.Full, Schema: []sqlite.Component{{Name: "collector", Steps: []string{schema}}}})
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +75,10 @@ func (c *Collector) notify() {
 	c.changed = make(chan struct{})
 }
 
-// Put stores a verified report and returns once it is durable. An older one than what is known of the same matter changes nothing.
+// Put stores a verified report and returns once it is durable. In whatever order reports come, and however often, what is known in the end is
+// the same, but for the times at which they came.
 func (c *Collector) Put(ctx context.Context, r event.Report, now time.Time) error {
+	r.Error = onOneLine(r.Error)
 	err := sqlite.Tx(ctx, c.db, func(tx *sql.Tx) error {
 		if err := putStanding(ctx, tx, r, now); err != nil {
 			return err
@@ -87,19 +95,25 @@ func (c *Collector) Put(ctx context.Context, r event.Report, now time.Time) erro
 	return nil
 }
 
+// putStanding keeps two things apart, the newest report and the newest that was not "have": either may come after a newer one of the other.
 func putStanding(ctx context.Context, tx *sql.Tx, r event.Report, now time.Time) error {
-	at := now.UnixMilli()
+	said := int64(r.Run)
+	if r.Outcome == event.Have {
+		said = -1
+	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO standing (module, mirror, run, epoch, applied, head, heard_at, outcome, serial, error, said_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?7)
-		ON CONFLICT DO UPDATE SET run = ?3, epoch = ?4, applied = ?5, head = ?6, heard_at = ?7,
-			outcome = iif(?8 = 'have', outcome, ?8), serial = iif(?8 = 'have', serial, ?9),
-			error = iif(?8 = 'have', error, ?10), said_at = iif(?8 = 'have', said_at, ?7)
-		WHERE ?3 > run`,
-		r.Module, r.Mirror, r.Run, r.Epoch, r.Applied, r.Head.String(), at, r.Outcome, r.Serial, r.Error)
+		INSERT INTO standing (module, mirror, run, epoch, applied, head, heard_at, said_run, outcome, serial, error, said_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7)
+		ON CONFLICT DO UPDATE SET run = max(run, ?3), epoch = iif(?3 > run, ?4, epoch), applied = iif(?3 > run, ?5, applied),
+			head = iif(?3 > run, ?6, head), heard_at = iif(?3 > run, ?7, heard_at),
+			said_run = max(said_run, ?8), outcome = iif(?8 > said_run, ?9, outcome), serial = iif(?8 > said_run, ?10, serial),
+			error = iif(?8 > said_run, ?11, error), said_at = iif(?8 > said_run, ?7, said_at)
+		WHERE ?3 > run OR ?8 > said_run`,
+		r.Module, r.Mirror, r.Run, r.Epoch, r.Applied, r.Head.String(), now.UnixMilli(), said, r.Outcome, r.Serial, r.Error)
 	return err
 }
 
+// putOutcome takes the newest word, and from an older one what the newer did not say: by which way it came and when it was done.
 func putOutcome(ctx context.Context, tx *sql.Tx, r event.Report, now time.Time) error {
 	at := now.UnixMilli()
 	received, done := at, int64(0)
@@ -109,16 +123,17 @@ func putOutcome(ctx context.Context, tx *sql.Tx, r event.Report, now time.Time) 
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO outcome (module, epoch, serial, mirror, run, outcome, error, via, took_ms, heard_ms, files, bytes, deleted, received_at, done_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-		ON CONFLICT DO UPDATE SET run = ?5, outcome = ?6, error = ?7, via = iif(?8 = '', via, ?8), took_ms = ?9,
-			heard_ms = iif(?10 = 0, heard_ms, ?10), files = ?11, bytes = ?12, deleted = ?13, done_at = iif(done_at > 0, done_at, ?15)
-		WHERE ?5 > run`,
+		ON CONFLICT DO UPDATE SET run = max(run, ?5), outcome = iif(?5 > run, ?6, outcome), error = iif(?5 > run, ?7, error),
+			via = iif(via = '' OR ?5 > run AND ?8 <> '', ?8, via), heard_ms = iif(heard_ms = 0 OR ?5 > run AND ?10 <> 0, ?10, heard_ms),
+			took_ms = iif(?5 > run, ?9, took_ms), files = iif(?5 > run, ?11, files), bytes = iif(?5 > run, ?12, bytes),
+			deleted = iif(?5 > run, ?13, deleted), done_at = iif(done_at > 0, done_at, ?15)`,
 		r.Module, r.Epoch, r.Serial, r.Mirror, r.Run, r.Outcome, r.Error, r.Via, r.Took.Milliseconds(), r.Heard.Milliseconds(),
 		r.Files, r.Bytes, r.Deleted, received, done)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM outcome WHERE module = ? AND epoch = ? AND serial < ?`,
-		r.Module, r.Epoch, int64(r.Serial)-keepSerials)
+	_, err = tx.ExecContext(ctx, `DELETE FROM outcome WHERE module = ?1 AND mirror = ?2 AND run <=
+		(SELECT run FROM outcome WHERE module = ?1 AND mirror = ?2 ORDER BY run DESC LIMIT 1 OFFSET ?3)`, r.Module, r.Mirror, keepSerials)
 	return err
 }
 
@@ -212,4 +227,17 @@ func scan[T any](rows *sql.Rows, err error, one func(*sql.Rows) (T, error)) ([]T
 		all = append(all, v)
 	}
 	return all, errors.Join(rows.Err(), rows.Close())
+}
+
+// onOneLine makes a mirror's text fit to be shown: what a terminal would obey is written as Go writes it in a string.
+func onOneLine(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		if unicode.IsPrint(c) {
+			b.WriteRune(c)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(c), "'"))
+	}
+	return b.String()
 }
