@@ -25,6 +25,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -55,7 +56,7 @@ type Options struct {
 	Spread    time.Duration // after a connect the head is looked at within this time, at random; 0 means at once
 
 	// Schema and Enqueue are the outbox's, in the inbox's database. Reported is called after a commit that enqueued something.
-	Schema   []string
+	Schema   []sqlite.Component
 	Enqueue  func(context.Context, *sql.Tx, transports.Message) error
 	Reported func()
 
@@ -117,7 +118,7 @@ func Open(ctx context.Context, o Options) (*Agent, error) {
 		a.names = append(a.names, m.Name)
 	}
 	slices.Sort(a.names)
-	box, err := inbox.Open(ctx, o.State, inbox.Options{Schema: o.Schema, Seal: a.seal, Enqueue: o.Enqueue})
+	box, err := inbox.Open(ctx, o.State, inbox.Options{Schema: o.Schema, LockWait: 10 * time.Second, Seal: a.seal, Enqueue: o.Enqueue})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package listener_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -185,7 +186,9 @@ func TestUpstreamWithoutManifestIsFetchedWhole(t *testing.T) {
 func TestStateFolderOfAnotherAgent(t *testing.T) {
 	w := newWorld(t)
 	w.agent()
-	if _, err := listener.Open(t.Context(), w.options(w.runner())); !errors.Is(err, inbox.ErrInUse) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // it would wait longer for the other to end
+	defer cancel()
+	if _, err := listener.Open(ctx, w.options(w.runner())); !errors.Is(err, inbox.ErrInUse) {
 		t.Errorf("%v", err)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event/sshsig"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/catchup"
@@ -269,7 +270,7 @@ func (w *world) source(r *rsync.Runner) *catchup.Source {
 func (w *world) options(r *rsync.Runner, change ...func(*listener.Options)) listener.Options {
 	w.t.Helper()
 	o := listener.Options{
-		Mirror: "mirror1", Signer: signer(w.t, 2), Gate: gate(w.t), State: w.state, Schema: []string{outbox.Schema}, Now: w.now,
+		Mirror: "mirror1", Signer: signer(w.t, 2), Gate: gate(w.t), State: w.state, Schema: []sqlite.Component{outbox.Schema()}, Now: w.now,
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, []string{"mem"})
 		},

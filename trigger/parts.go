@@ -14,6 +14,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
@@ -29,6 +30,9 @@ type Parts struct {
 	exports   map[event.Module]*exported
 }
 
+// lockWait is how long a process waits for the state folder: a command without a hub has it for milliseconds, a hub that ends for seconds.
+const lockWait = 10 * time.Second
+
 // OpenParts opens the databases and keys that a configuration names, and makes the modules that are new. Only one process can have them open.
 func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, error) {
 	var p Parts
@@ -36,10 +40,12 @@ func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, err
 	if p.Signer, p.Trust, err = keys(conf); err != nil {
 		return nil, err
 	}
-	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{Signer: p.Signer, Schema: []string{outbox.Schema},
+	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{
+		Signer: p.Signer, Schema: []sqlite.Component{outbox.Schema()}, LockWait: lockWait,
 		Outbox: func(ctx context.Context, tx *sql.Tx, a journal.Appended) error {
 			return send(ctx, tx, a, conf.Transport.Names())
-		}})
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +94,10 @@ func (p *Parts) Close() error {
 // alone runs f with a publisher while no hub runs.
 func alone(ctx context.Context, conf *Config, log *slog.Logger, f func(*Parts, *Publisher) error) (err error) {
 	p, err := OpenParts(ctx, conf, log)
+	if errors.Is(err, journal.ErrInUse) {
+		return fault.With(fmt.Errorf("%w, and no hub answers on %s", err, conf.Socket), fault.Unavailable,
+			"if that process is a hub, its control socket was removed or is set differently there: restart the hub; otherwise try again when it has ended")
+	}
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	_ "modernc.org/sqlite" // the driver
 )
@@ -29,10 +32,18 @@ var ErrNewer = errors.New("written by a newer version of mirrorbus")
 // Options describe a database.
 type Options struct {
 	Durability Durability // Full if empty
-	// Schema is the list of steps from an empty database to the current one; step i takes user_version i to i+1. Steps are only ever appended.
-	Schema []string
+	// Schema are the components whose tables the database has, one built on those before it.
+	Schema []Component
 	// CacheKiB is the page cache in KiB, 16384 if zero.
 	CacheKiB int
+}
+
+// A Component owns some tables of a database. Its version counts alone, so that several packages can keep theirs in one database, and one of them
+// change without the others.
+type Component struct {
+	Name string // never changed
+	// Steps lead from nothing to the current tables; step i takes the component from version i to i+1. They are only ever appended.
+	Steps []string
 }
 
 // Open opens or creates the database file path and brings its schema up to date. All access goes through the one connection it holds, so a
@@ -69,23 +80,70 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 	return db, nil
 }
 
-func migrate(ctx context.Context, db *sql.DB, steps []string) error {
+// migrate takes all steps that are missing, or none. A database of the current version is only read.
+func migrate(ctx context.Context, db *sql.DB, schema []Component) error {
 	return Tx(ctx, db, func(tx *sql.Tx) error {
-		var have int
-		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		have, err := versions(ctx, tx)
+		if err != nil {
 			return err
 		}
-		if have > len(steps) {
-			return fmt.Errorf("%w: schema %d, this one knows %d", ErrNewer, have, len(steps))
-		}
-		for _, step := range steps[have:] {
-			if _, err := tx.ExecContext(ctx, step); err != nil {
-				return fmt.Errorf("schema: %w", err)
+		for i, c := range schema {
+			if slices.ContainsFunc(schema[:i], func(other Component) bool { return other.Name == c.Name }) {
+				return fmt.Errorf("schema: component %q stands twice", c.Name)
 			}
+			if err := c.migrate(ctx, tx, have[c.Name]); err != nil {
+				return err
+			}
+			delete(have, c.Name)
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(steps)))
-		return err
+		if len(have) > 0 {
+			unknown := slices.Sorted(maps.Keys(have))
+			return fmt.Errorf("%w: this one does not know its %s", ErrNewer, strings.Join(unknown, ", "))
+		}
+		return nil
 	})
+}
+
+// versions reads the version of each component that is in the database.
+func versions(ctx context.Context, tx *sql.Tx) (map[string]int, error) {
+	const table = "CREATE TABLE IF NOT EXISTS component (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+	if _, err := tx.ExecContext(ctx, table); err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT name, version FROM component")
+	if err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells
+	have := map[string]int{}
+	for rows.Next() {
+		var name string
+		var version int
+		if err := rows.Scan(&name, &version); err != nil {
+			return nil, fmt.Errorf("schema: %w", err)
+		}
+		have[name] = version
+	}
+	return have, rows.Err()
+}
+
+func (c Component) migrate(ctx context.Context, tx *sql.Tx, have int) error {
+	if have > len(c.Steps) {
+		return fmt.Errorf("%w: %s has version %d, this one knows %d", ErrNewer, c.Name, have, len(c.Steps))
+	}
+	if have == len(c.Steps) {
+		return nil
+	}
+	for i, step := range c.Steps[have:] {
+		if _, err := tx.ExecContext(ctx, step); err != nil {
+			return fmt.Errorf("schema: %s, step %d: %w", c.Name, have+i+1, err)
+		}
+	}
+	const set = "INSERT INTO component VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET version = ?2"
+	if _, err := tx.ExecContext(ctx, set, c.Name, len(c.Steps)); err != nil {
+		return fmt.Errorf("schema: %s: %w", c.Name, err)
+	}
+	return nil
 }
 
 // Tx runs f in one transaction and commits it if f returns nil.

@@ -6,13 +6,21 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 )
 
-var schema = []string{"CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT", "INSERT INTO t VALUES (1)"}
+var steps = []string{"CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT", "INSERT INTO t VALUES (1)"}
+
+func schema(more ...string) []sqlite.Component {
+	return []sqlite.Component{{Name: "numbers", Steps: slices.Concat(steps, more)}}
+}
+
+// versions asks for the version of each component, by name.
+const versions = "SELECT group_concat(version) FROM (SELECT version FROM component ORDER BY name)"
 
 func open(t *testing.T, path string, o sqlite.Options) *sql.DB {
 	t.Helper()
@@ -82,12 +90,12 @@ func TestMigration(t *testing.T) {
 		steps   []string
 		version string
 		rows    string
-	}{{schema[:1], "1", "0"}, {schema, "2", "1"}, {schema, "2", "1"}, {append(schema, "INSERT INTO t VALUES (2); INSERT INTO t VALUES (3)"), "3", "3"}} {
-		db, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: c.steps})
+	}{{steps[:1], "1", "0"}, {steps, "2", "1"}, {steps, "2", "1"}, {slices.Concat(steps, []string{"INSERT INTO t VALUES (2); INSERT INTO t VALUES (3)"}), "3", "3"}} {
+		db, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: []sqlite.Component{{Name: "numbers", Steps: c.steps}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		version, rows := ask(t, db, "PRAGMA user_version"), ask(t, db, "SELECT count(*) FROM t")
+		version, rows := ask(t, db, versions), ask(t, db, "SELECT count(*) FROM t")
 		if version != c.version || rows != c.rows {
 			t.Errorf("after %d steps: version %s, %s rows; want %s and %s", len(c.steps), version, rows, c.version, c.rows)
 		}
@@ -102,13 +110,13 @@ func TestMigration(t *testing.T) {
 
 func TestNewerSchema(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
-	db := open(t, path, sqlite.Options{Schema: schema})
-	exec(t, db, "PRAGMA user_version = 3")
-	_, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: schema})
-	if !errors.Is(err, sqlite.ErrNewer) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "schema 3, this one knows 2") {
+	db := open(t, path, sqlite.Options{Schema: schema()})
+	exec(t, db, "UPDATE component SET version = 3")
+	_, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: schema()})
+	if !errors.Is(err, sqlite.ErrNewer) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "numbers has version 3, this one knows 2") {
 		t.Errorf("got %v", err)
 	}
-	if got := ask(t, db, "PRAGMA user_version"); got != "3" {
+	if got := ask(t, db, versions); got != "3" {
 		t.Errorf("the version is now %s", got)
 	}
 }
@@ -116,12 +124,49 @@ func TestNewerSchema(t *testing.T) {
 // A step that fails leaves the database as it was before all steps.
 func TestMigrationIsOneTransaction(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
-	if _, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: append(schema, "INSERT INTO nowhere VALUES (1)")}); err == nil {
+	if _, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: schema("INSERT INTO nowhere VALUES (1)")}); err == nil {
 		t.Fatal("a broken step is taken")
 	}
 	db := open(t, path, sqlite.Options{})
-	if v, n := ask(t, db, "PRAGMA user_version"), ask(t, db, "SELECT count(*) FROM sqlite_schema"); v != "0" || n != "0" {
-		t.Errorf("version %s, %s tables", v, n)
+	if n := ask(t, db, "SELECT count(*) FROM sqlite_schema WHERE name = 't'") + ask(t, db, "SELECT count(*) FROM component"); n != "00" {
+		t.Errorf("tables and versions: %s", n)
+	}
+}
+
+// Each component keeps its own count: one that gains a step, or that comes later, moves no other.
+func TestComponents(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	sent := sqlite.Component{Name: "sent", Steps: []string{"CREATE TABLE sent (n INTEGER REFERENCES t(n)) STRICT"}}
+	more := sqlite.Component{Name: "sent", Steps: slices.Concat(sent.Steps, []string{"INSERT INTO sent VALUES (2)"})}
+	for _, c := range []struct {
+		schema   []sqlite.Component
+		versions string
+	}{
+		{schema(), "2"},
+		{append(schema(), sent), "2,1"},
+		{append(schema("INSERT INTO t VALUES (2)"), sent), "3,1"},
+		{append(schema("INSERT INTO t VALUES (2)", ""), more), "4,2"},
+	} {
+		db, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: c.schema})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, db, versions); got != c.versions {
+			t.Errorf("versions %s, want %s", got, c.versions)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, o := range map[string][]sqlite.Component{
+		"sent has version 2, this one knows 1": append(schema("", ""), sent),
+		"does not know its sent":               schema("", ""),
+		"component \"numbers\" stands twice":   append(schema("", ""), more, schema("", "")[0]),
+	} {
+		_, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: o})
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, sqlite.ErrNewer) == strings.Contains(want, "twice") {
+			t.Errorf("want %s, got %v", want, err)
+		}
 	}
 }
 
@@ -132,14 +177,14 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{"no database": file, "below a file": filepath.Join(file, "db"), "a folder": dir} {
-		if _, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: schema}); err == nil || !strings.Contains(err.Error(), file) && name != "a folder" {
+		if _, err := sqlite.Open(t.Context(), path, sqlite.Options{Schema: schema()}); err == nil || !strings.Contains(err.Error(), file) && name != "a folder" {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
 
 func TestTx(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "db"), sqlite.Options{Schema: schema})
+	db := open(t, filepath.Join(t.TempDir(), "db"), sqlite.Options{Schema: schema()})
 	insert := func(n int, after func() error) error {
 		return sqlite.Tx(t.Context(), db, func(tx *sql.Tx) error {
 			if _, err := tx.ExecContext(t.Context(), "INSERT INTO t VALUES (?)", n); err != nil {
@@ -171,7 +216,7 @@ func TestTx(t *testing.T) {
 
 // A transaction whose context ends on the way is undone, and the connection is good for the next one.
 func TestTxCancelled(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "db"), sqlite.Options{Schema: schema})
+	db := open(t, filepath.Join(t.TempDir(), "db"), sqlite.Options{Schema: schema()})
 	ctx, cancel := context.WithCancel(t.Context())
 	err := sqlite.Tx(ctx, db, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO t VALUES (2)"); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -68,7 +69,7 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 	d.agent, err = listener.Open(ctx, listener.Options{
 		Mirror: conf.Name, Signer: d.signer, Gate: d.gate(), State: string(conf.State), Modules: modules,
 		LookEvery: conf.LookEvery.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread,
-		Schema: []string{outbox.Schema},
+		Schema: []sqlite.Component{outbox.Schema()},
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, names)
 		},

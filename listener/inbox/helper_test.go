@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -36,7 +37,7 @@ func key(t testing.TB, seed byte) ssh.Signer {
 func options(t testing.TB) inbox.Options {
 	signer := key(t, 2)
 	return inbox.Options{
-		Schema: []string{"CREATE TABLE sent (body BLOB) STRICT"},
+		Schema: []sqlite.Component{{Name: "sent", Steps: []string{"CREATE TABLE sent (body BLOB) STRICT"}}},
 		Seal: func(r event.Report) (transports.Message, error) {
 			r.Mirror = "mirror1"
 			line, err := event.Seal(r, signer)

@@ -15,10 +15,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
+	"github.com/mirrorbus/mirrorbus/internal/statelock"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
@@ -27,14 +29,17 @@ const DatabaseName = "state.db"
 
 // Errors of Open that a caller may want to tell apart. Their faults carry the remedy.
 var (
-	ErrInUse   = errors.New("in use by another process")
+	ErrInUse   = statelock.ErrInUse
 	ErrCorrupt = errors.New("damaged")
 )
 
 // Options are what an inbox needs from its surroundings.
 type Options struct {
-	// Schema are further steps for the same database: the outbox's tables.
-	Schema []string
+	// Schema are further components of the same database: the outbox.
+	Schema []sqlite.Component
+
+	// LockWait is how long Open waits for another process that has the state folder. Zero: not at all.
+	LockWait time.Duration
 
 	// Seal signs a report and makes the message that carries it.
 	Seal func(event.Report) (transports.Message, error)
@@ -54,7 +59,7 @@ type Inbox struct {
 	dir  string
 	o    Options
 	db   *sql.DB
-	lock *stateLock
+	lock *statelock.Held
 }
 
 // Open opens or makes the state folder dir and keeps other processes out of it until Close.
@@ -65,20 +70,22 @@ func Open(ctx context.Context, dir string, o Options) (*Inbox, error) {
 	if o.Ballast == 0 {
 		o.Ballast = 8 << 20
 	}
-	lock, err := lockDir(dir)
+	lock, err := statelock.Lock(ctx, dir, statelock.Options{Wait: o.LockWait,
+		Hint: "stop the other agent, or give this one a state folder of its own"})
 	if err != nil {
 		return nil, err
 	}
 	b := &Inbox{dir: dir, o: o, lock: lock}
 	if err := b.open(ctx); err != nil {
-		return nil, errors.Join(err, lock.abandon())
+		return nil, errors.Join(err, lock.Abandon())
 	}
 	return b, nil
 }
 
 func (b *Inbox) open(ctx context.Context) error {
 	path := filepath.Join(b.dir, DatabaseName)
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full, Schema: slices.Concat(schema, b.o.Schema)})
+	own := []sqlite.Component{{Name: "inbox", Steps: schema}}
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full, Schema: slices.Concat(own, b.o.Schema)})
 	switch {
 	case errors.Is(err, sqlite.ErrNewer):
 		return fault.With(err, fault.Config, "run the newer version again, or move the state folder aside: the agent rebuilds it from the upstream's head and manifest")
@@ -87,11 +94,11 @@ func (b *Inbox) open(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if b.lock.unclean {
+	if b.lock.Unclean() {
 		err = quickCheck(ctx, db, path)
 	}
 	if err == nil {
-		err = b.lock.claim()
+		err = b.lock.Claim()
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -107,9 +114,9 @@ func (b *Inbox) DB() *sql.DB { return b.db }
 // Close closes the database and gives the state folder up.
 func (b *Inbox) Close() error {
 	if err := b.db.Close(); err != nil {
-		return errors.Join(err, b.lock.abandon())
+		return errors.Join(err, b.lock.Abandon())
 	}
-	return b.lock.release()
+	return b.lock.Release()
 }
 
 // tx runs f in one transaction. When the disk is full it gives the ballast back and tries once more.

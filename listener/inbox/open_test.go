@@ -29,7 +29,7 @@ func TestStateFolderInUse(t *testing.T) {
 func TestNewerSchema(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, dir)
-	if _, err := b.DB().Exec("PRAGMA user_version = 99"); err != nil {
+	if _, err := b.DB().Exec("UPDATE component SET version = 99 WHERE name = 'inbox'"); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {

@@ -19,7 +19,7 @@ func TestBatchIsBounded(t *testing.T) {
 		"a body that cannot go is not read": {size: batchBytes, limit: 372, count: 6},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Normal, Schema: []string{Schema}})
+			db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Normal, Schema: []sqlite.Component{Schema()}})
 			if err != nil {
 				t.Fatal(err)
 			}

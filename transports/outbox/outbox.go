@@ -13,11 +13,15 @@ import (
 	"math"
 	"time"
 
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// Schema makes the tables; it is a step for sqlite.Options.Schema. A body is stored once for all transports and goes with the last of them.
-const Schema = `
+// Schema is the outbox as a component of somebody's database.
+func Schema() sqlite.Component { return sqlite.Component{Name: "outbox", Steps: []string{tables}} }
+
+// A body is stored once for all transports and goes with the last of them.
+const tables = `
 CREATE TABLE outbox_message (
 	message  INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of Put, never used again: a relay may still forget an old one
 	kind     TEXT NOT NULL,

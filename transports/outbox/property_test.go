@@ -72,7 +72,7 @@ type life struct {
 }
 
 func tell(ctx context.Context, path string, story []step) (err error) {
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: []string{outbox.Schema}})
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: []sqlite.Component{outbox.Schema()}})
 	if err != nil {
 		return err
 	}

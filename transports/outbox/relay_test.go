@@ -232,7 +232,7 @@ func (e *ended) Publish(ctx context.Context, m transports.Message) error {
 
 func TestManyDrainFast(t *testing.T) {
 	const n = 10_000
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Full, Schema: []string{outbox.Schema}})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Full, Schema: []sqlite.Component{outbox.Schema()}})
 	if err != nil {
 		t.Fatal(err)
 	}

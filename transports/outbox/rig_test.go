@@ -30,7 +30,7 @@ var (
 // open makes a database with nothing but an outbox. In a synctest bubble it must be closed before the end.
 func open(t *testing.T) *sql.DB {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Normal, Schema: []string{outbox.Schema}})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Options{Durability: sqlite.Normal, Schema: []sqlite.Component{outbox.Schema()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
+	"github.com/mirrorbus/mirrorbus/internal/statelock"
 )
 
 // DatabaseName is the database's name in the state folder.
@@ -31,7 +32,7 @@ const DatabaseName = "journal.db"
 
 // Errors that a caller may want to tell apart. Where there is a remedy, it is the hint of a fault around them.
 var (
-	ErrInUse         = errors.New("in use by another process")
+	ErrInUse         = statelock.ErrInUse
 	ErrCorrupt       = errors.New("damaged")
 	ErrUnknownModule = errors.New("no such module in the journal")
 	ErrUnknownSerial = errors.New("no such serial in the journal")
@@ -46,11 +47,14 @@ type Options struct {
 	// Signer signs announcements, flips and heads.
 	Signer ssh.Signer
 
-	// Schema are further steps for the same database: the outbox's tables.
-	Schema []string
+	// Schema are further components of the same database: the outbox.
+	Schema []sqlite.Component
 
 	// Outbox stores what is to be sent, in the transaction that makes the announcement true. An error refuses this announcement alone. May be nil.
 	Outbox func(context.Context, *sql.Tx, Appended) error
+
+	// LockWait is how long Open waits for another process that has the state folder. Zero: not at all.
+	LockWait time.Duration
 
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
@@ -61,7 +65,7 @@ type Journal struct {
 	dir  string
 	o    Options
 	db   *sql.DB
-	lock *stateLock
+	lock *statelock.Held
 
 	mu    sync.Mutex // guards queue
 	queue []*request
@@ -101,20 +105,22 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	lock, err := lockDir(dir)
+	lock, err := statelock.Lock(ctx, dir, statelock.Options{Wait: o.LockWait,
+		Hint: "commands talk to the running hub over its socket; to replace it, stop that process first"})
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{dir: dir, o: o, lock: lock, lead: make(chan struct{}, 1)}
 	if err := j.open(ctx); err != nil {
-		return nil, errors.Join(err, lock.abandon())
+		return nil, errors.Join(err, lock.Abandon())
 	}
 	return j, nil
 }
 
 func (j *Journal) open(ctx context.Context) error {
 	path := filepath.Join(j.dir, DatabaseName)
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full, Schema: slices.Concat([]string{schema}, j.o.Schema)})
+	own := []sqlite.Component{{Name: "journal", Steps: []string{schema}}}
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full, Schema: slices.Concat(own, j.o.Schema)})
 	switch {
 	case errors.Is(err, sqlite.ErrNewer):
 		return fault.With(err, fault.Config, "run the newer version again; a journal is not read by an older one")
@@ -123,11 +129,11 @@ func (j *Journal) open(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if j.lock.unclean {
+	if j.lock.Unclean() {
 		err = quickCheck(ctx, db, path)
 	}
 	if err == nil {
-		err = j.lock.claim()
+		err = j.lock.Claim()
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -139,9 +145,9 @@ func (j *Journal) open(ctx context.Context) error {
 // Close closes the database and gives the state folder up. No other method may be under way.
 func (j *Journal) Close() error {
 	if err := j.db.Close(); err != nil {
-		return errors.Join(err, j.lock.abandon())
+		return errors.Join(err, j.lock.Abandon())
 	}
-	return j.lock.release()
+	return j.lock.Release()
 }
 
 // DB is the database, for the outbox that lives in it.

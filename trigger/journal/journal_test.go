@@ -181,7 +181,7 @@ func unchecked(path string) journal.Entry {
 // Fifty callers at once, some of them refused by the outbox: each has its own outcome and its own row there, and it takes fewer transactions than callers.
 func TestGroupCommit(t *testing.T) {
 	o := options(t)
-	o.Schema = []string{"CREATE TABLE sent (serial INTEGER PRIMARY KEY, source TEXT)"}
+	o.Schema = []sqlite.Component{{Name: "sent", Steps: []string{"CREATE TABLE sent (serial INTEGER PRIMARY KEY, source TEXT)"}}}
 	commits := map[*sql.Tx]bool{}
 	o.Outbox = func(ctx context.Context, tx *sql.Tx, a journal.Appended) error {
 		commits[tx] = true
@@ -321,7 +321,7 @@ func TestStateFolderInUse(t *testing.T) {
 func TestStateFromANewerVersion(t *testing.T) {
 	dir := t.TempDir()
 	j, _ := open(t, dir, options(t))
-	_, err := j.DB().Exec("PRAGMA user_version = 99")
+	_, err := j.DB().Exec("UPDATE component SET version = 99 WHERE name = 'journal'")
 	check(t, err)
 	check(t, j.Close())
 	if _, err := journal.Open(t.Context(), dir, options(t)); !errors.Is(err, sqlite.ErrNewer) || fault.HintOf(err) == "" {

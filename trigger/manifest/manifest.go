@@ -86,7 +86,8 @@ func Open(ctx context.Context, path string, m event.Module, o Options) (*Manifes
 	if o.ShardEntries == 0 {
 		o.ShardEntries = 1 << 16
 	}
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: []string{schema}, CacheKiB: 65536})
+	tables := []sqlite.Component{{Name: "manifest", Steps: []string{schema}}}
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: tables, CacheKiB: 65536})
 	if err != nil {
 		return nil, fault.With(fmt.Errorf("manifest: %w", err), fault.Failed, "remove "+path+" and build the manifest again")
 	}

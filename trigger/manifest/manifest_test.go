@@ -310,7 +310,8 @@ func TestDamagedManifestNamesTheFile(t *testing.T) {
 
 func TestManifestFromANewerVersion(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "manifest.db")
-	db, err := sqlite.Open(t.Context(), file, sqlite.Options{Durability: sqlite.Normal, Schema: []string{"", "", "", ""}})
+	newer := []sqlite.Component{{Name: "manifest", Steps: []string{"", "", "", ""}}}
+	db, err := sqlite.Open(t.Context(), file, sqlite.Options{Durability: sqlite.Normal, Schema: newer})
 	check(t, err)
 	check(t, db.Close())
 	if _, err := manifest.Open(t.Context(), file, module, manifest.Options{}); !errors.Is(err, sqlite.ErrNewer) {
