@@ -94,10 +94,6 @@ func (p *Parts) Close() error {
 // alone runs f with a publisher while no hub runs.
 func alone(ctx context.Context, conf *Config, log *slog.Logger, f func(*Parts, *Publisher) error) (err error) {
 	p, err := OpenParts(ctx, conf, log)
-	if errors.Is(err, journal.ErrInUse) {
-		return fault.With(fmt.Errorf("%w, and no hub answers on %s", err, conf.Socket), fault.Unavailable,
-			"if that process is a hub, its control socket was removed or is set differently there: restart the hub; otherwise try again when it has ended")
-	}
 	if err != nil {
 		return err
 	}
@@ -140,5 +136,5 @@ func StatusAlone(ctx context.Context, conf *Config, log *slog.Logger) (s Status,
 
 // ForgetAlone drops a mirror while no hub runs.
 func ForgetAlone(ctx context.Context, conf *Config, mirror string) error {
-	return alone(ctx, conf, slog.New(slog.DiscardHandler), func(p *Parts, _ *Publisher) error { return p.Collector.Forget(ctx, mirror) })
+	return alone(ctx, conf, slog.New(slog.DiscardHandler), func(p *Parts, _ *Publisher) error { return forget(ctx, p.Collector, mirror) })
 }

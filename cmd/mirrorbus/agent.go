@@ -61,21 +61,21 @@ func (a *app) agent(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(ctx, conf, a.log())
+	socket, err := control.Listen(string(conf.Socket)) // first, see hub
 	if err != nil {
 		return err
+	}
+	d, err := daemon.Open(ctx, conf, a.log())
+	if err != nil {
+		return errors.Join(err, socket.Close())
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	outlets, err := a.outlets(conf.Transport, transports.Mirror, d.Env())
 	if err != nil {
-		return err
+		return errors.Join(err, socket.Close())
 	}
 	for _, o := range outlets {
 		d.AddOutlets([]daemon.Outlet{{Name: o.name, Transport: o.transport, Caps: o.caps}})
-	}
-	socket, err := control.Listen(string(conf.Socket))
-	if err != nil {
-		return err
 	}
 	return a.serve(ctx, func(ctx context.Context) error { return control.Serve(ctx, socket, d.Handler()) }, d.Run)
 }
@@ -86,11 +86,9 @@ func (a *app) askMirror(ctx context.Context, path string, out any, ask func(*dae
 	if err != nil {
 		return err
 	}
-	err = control.NewClient(string(conf.Socket)).Do(ctx, "GET", path, nil, out)
-	if !control.IsDown(err) {
-		return err
-	}
-	return a.idle(ctx, conf, ask)
+	return orAlone(string(conf.Socket), func() error {
+		return control.NewClient(string(conf.Socket)).Do(ctx, "GET", path, nil, out)
+	}, func() error { return a.idle(ctx, conf, ask) })
 }
 
 // idle opens an agent that does nothing by itself.

@@ -32,10 +32,12 @@ func (a *app) logCommand() *cobra.Command {
 			}
 			var entries []trigger.LogEntry
 			q := url.Values{"module": {string(module)}, "n": {strconv.Itoa(n)}}
-			err = control.NewClient(string(conf.Socket)).Do(c.Context(), "GET", "/v1/log?"+q.Encode(), nil, &entries)
-			if control.IsDown(err) {
+			err = orAlone(string(conf.Socket), func() error {
+				return control.NewClient(string(conf.Socket)).Do(c.Context(), "GET", "/v1/log?"+q.Encode(), nil, &entries)
+			}, func() (err error) {
 				entries, err = trigger.LogAlone(c.Context(), conf, module, n, a.log())
-			}
+				return err
+			})
 			if err != nil {
 				return err
 			}

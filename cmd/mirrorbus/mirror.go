@@ -73,11 +73,9 @@ func (a *app) mirrorForgetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = control.NewClient(string(conf.Socket)).Do(c.Context(), "POST", "/v1/forget", args[0], nil)
-			if control.IsDown(err) {
-				return trigger.ForgetAlone(c.Context(), conf, args[0])
-			}
-			return err
+			return orAlone(string(conf.Socket), func() error {
+				return control.NewClient(string(conf.Socket)).Do(c.Context(), "POST", "/v1/forget", args[0], nil)
+			}, func() error { return trigger.ForgetAlone(c.Context(), conf, args[0]) })
 		},
 	}
 }

@@ -79,10 +79,10 @@ func (a *app) publish(ctx context.Context, o publishOptions, args []string) erro
 	}
 	client := control.NewClient(string(conf.Socket))
 	var done trigger.Published
-	err = client.Do(ctx, "POST", "/v1/publish", req, &done)
-	if control.IsDown(err) {
+	err = orAlone(string(conf.Socket), func() error { return client.Do(ctx, "POST", "/v1/publish", req, &done) }, func() (err error) {
 		done, err = trigger.PublishAlone(ctx, conf, req, a.log())
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -71,10 +71,11 @@ func (a *app) masterStatus(ctx context.Context, module string) error {
 		return err
 	}
 	var s trigger.Status
-	err = control.NewClient(string(conf.Socket)).Do(ctx, "GET", "/v1/status", nil, &s)
-	if control.IsDown(err) {
+	client := control.NewClient(string(conf.Socket))
+	err = orAlone(string(conf.Socket), func() error { return client.Do(ctx, "GET", "/v1/status", nil, &s) }, func() (err error) {
 		s, err = trigger.StatusAlone(ctx, conf, a.log())
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}

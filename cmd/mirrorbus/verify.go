@@ -56,16 +56,17 @@ func (a *app) verify(ctx context.Context, module event.Module, checksum bool) er
 	if checksum {
 		path += "?checksum=1"
 	}
-	err = control.NewClient(string(conf.Socket)).Each(ctx, path, func(raw json.RawMessage) error {
-		var f daemon.Finding
-		if err := json.Unmarshal(raw, &f); err != nil {
-			return err
-		}
-		return show(f)
+	err = orAlone(string(conf.Socket), func() error {
+		return control.NewClient(string(conf.Socket)).Each(ctx, path, func(raw json.RawMessage) error {
+			var f daemon.Finding
+			if err := json.Unmarshal(raw, &f); err != nil {
+				return err
+			}
+			return show(f)
+		})
+	}, func() error {
+		return a.idle(ctx, conf, func(d *daemon.Daemon) error { return d.Verify(ctx, module, checksum, show) })
 	})
-	if control.IsDown(err) {
-		err = a.idle(ctx, conf, func(d *daemon.Daemon) error { return d.Verify(ctx, module, checksum, show) })
-	}
 	switch {
 	case err != nil:
 		return err

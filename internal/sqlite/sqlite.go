@@ -32,7 +32,7 @@ var ErrNewer = errors.New("written by a newer version of mirrorbus")
 // Options describe a database.
 type Options struct {
 	Durability Durability // Full if empty
-	// Schema are the components whose tables the database has, one built on those before it.
+	// Schema are the components whose tables the database has, one built on those before it. Empty: the database is taken as it is.
 	Schema []Component
 	// CacheKiB is the page cache in KiB, 16384 if zero.
 	CacheKiB int
@@ -82,6 +82,9 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 
 // migrate takes all steps that are missing, or none. A database of the current version is only read.
 func migrate(ctx context.Context, db *sql.DB, schema []Component) error {
+	if len(schema) == 0 {
+		return db.PingContext(ctx)
+	}
 	return Tx(ctx, db, func(tx *sql.Tx) error {
 		have, err := versions(ctx, tx)
 		if err != nil {

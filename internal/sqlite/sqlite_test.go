@@ -128,8 +128,8 @@ func TestMigrationIsOneTransaction(t *testing.T) {
 		t.Fatal("a broken step is taken")
 	}
 	db := open(t, path, sqlite.Options{})
-	if n := ask(t, db, "SELECT count(*) FROM sqlite_schema WHERE name = 't'") + ask(t, db, "SELECT count(*) FROM component"); n != "00" {
-		t.Errorf("tables and versions: %s", n)
+	if n := ask(t, db, "SELECT count(*) FROM sqlite_schema"); n != "0" {
+		t.Errorf("%s tables", n)
 	}
 }
 
