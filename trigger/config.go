@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -44,7 +45,7 @@ type ModuleConfig struct {
 // Defaults is a Config with every default set.
 func Defaults() Config {
 	return Config{
-		Name: "master", State: "/var/lib/mirrorbus", Socket: "/run/mirrorbus/master.sock",
+		Name: "master", State: "/var/lib/mirrorbus/master", Socket: "/run/mirrorbus/master.sock",
 		HeadEvery: config.Duration{Duration: 5 * time.Minute},
 		HeadTTL:   config.Duration{Duration: 15 * time.Minute},
 		AwayAfter: config.Duration{Duration: 15 * time.Minute},
@@ -85,6 +86,14 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	for _, d := range []struct {
+		key  string
+		span config.Duration
+	}{{"head_every", c.HeadEvery}, {"away_after", c.AwayAfter}} {
+		if d.span.Duration <= 0 {
+			return config.Fault(d.key, "must be longer than nothing", `write a number and its unit, as in "5m"`)
+		}
+	}
 	if c.HeadTTL.Duration < 2*c.HeadEvery.Duration {
 		return config.Fault("head_ttl", "is less than twice head_every", "then a head that comes a little late has expired; give it three times head_every")
 	}
@@ -111,6 +120,16 @@ func (c *Config) validateModules() error {
 func (m *ModuleConfig) Validate() error {
 	if _, err := event.ParseModule(m.Name); err != nil {
 		return config.Fault("name", err.Error(), "")
+	}
+	for _, pattern := range m.Mirrors {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return config.Fault("mirrors", fmt.Sprintf("%.80q is no pattern", pattern), `write names, or patterns as in "tier1-*"`)
+		}
+	}
+	for key, n := range map[string]int{"keep_serials": m.KeepSerials, "per_directory": m.PerDirectory, "max_paths": m.MaxPaths} {
+		if n < 0 {
+			return config.Fault(key, fmt.Sprintf("is %d", n), "write a number from 1, or leave it out")
+		}
 	}
 	return config.Require("path", m.Path)
 }

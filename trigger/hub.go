@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
+	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
@@ -74,6 +76,9 @@ func (h *Hub) Env(signer ssh.Signer) transports.Env {
 
 // Run serves until ctx ends or something breaks that trying again does not mend.
 func (h *Hub) Run(ctx context.Context) error {
+	if err := h.forgetOutlets(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, o := range h.outlets {
 		g.Go(func() error { return h.keep(ctx, o) })
@@ -83,6 +88,23 @@ func (h *Hub) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// forgetOutlets drops what waits for transports that are no longer configured: nobody would ever send it.
+func (h *Hub) forgetOutlets(ctx context.Context) error {
+	names := []string{}
+	for _, o := range h.outlets {
+		names = append(names, o.Name)
+	}
+	var dropped map[string]int
+	err := sqlite.Tx(ctx, h.journal.DB(), func(tx *sql.Tx) (err error) {
+		dropped, err = outbox.Forget(ctx, tx, names)
+		return err
+	})
+	for name, n := range dropped {
+		h.log.Warn("dropped what waited for a transport that is not configured", "transport", name, "messages", n)
+	}
+	return err
+}
+
 // keep holds one transport connected and subscribed to the reports on every module.
 func (h *Hub) keep(ctx context.Context, o Outlet) error {
 	var subs []transports.Subscription
@@ -90,8 +112,8 @@ func (h *Hub) keep(ctx context.Context, o Outlet) error {
 		subs = append(subs, transports.Subscription{Topic: transports.Topic{Kind: transports.Report, Module: m.Name}})
 	}
 	log := h.log.With("transport", o.Name)
-	r := &reports{gate: event.Gate{Trust: h.trust}, collector: h.collector, now: h.now, log: log, quiet: rate.NewLimiter(rate.Every(10*time.Second), 6),
-		connected: h.relays[o.Name].Connected}
+	r := &reports{gate: event.Gate{Trust: h.trust}, allowed: h.allowed, collector: h.collector, now: h.now, log: log,
+		quiet: rate.NewLimiter(rate.Every(10*time.Second), 6), connected: h.relays[o.Name].Connected}
 	return transports.Keep(ctx, o.Transport, subs, r, transports.KeepOptions{Log: log, State: func(s transports.State) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -172,7 +194,8 @@ func parsePosition(have string) (event.Epoch, event.Serial, error) {
 	return epoch, serial, nil
 }
 
-// backlog yields what a subscriber has missed, then the head.
+// backlog yields what a subscriber has missed, then the head. What is no longer in the journal, or too large to be sent, the mirror reads through
+// rsync as the head tells it to: an error here would end the subscription, at each attempt anew.
 func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter.Seq2[transports.Message, error] {
 	return func(yield func(transports.Message, error) bool) {
 		if t.Kind != transports.Announce {
@@ -187,11 +210,14 @@ func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter
 		epoch, serial, err := parsePosition(have)
 		if err == nil && epoch == latest.Epoch && serial < latest.Serial && latest.Serial-serial <= maxBacklog {
 			for a, err := range h.journal.Since(ctx, m, epoch, serial) {
+				if errors.Is(err, journal.ErrTrimmed) || errors.Is(err, journal.ErrOtherEpoch) {
+					break
+				}
 				if err != nil {
 					yield(transports.Message{}, err)
 					return
 				}
-				if !yield(message(t, announcementID(epoch, a.Announcement.Serial), a.Body()), nil) {
+				if !yield(message(t, announcementID(epoch, a.Announcement.Serial), h.fitting(a)), nil) {
 					return
 				}
 			}
@@ -203,6 +229,17 @@ func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter
 		}
 		yield(message(t, headID(head), line), nil)
 	}
+}
+
+// fitting is the announcement with its path set, or alone where a transport that resumes could not carry both.
+func (h *Hub) fitting(a journal.Stored) []byte {
+	body := a.Body()
+	for _, o := range h.outlets {
+		if o.Caps.Resumes && len(body) > o.Caps.MaxBody {
+			return a.Line
+		}
+	}
+	return body
 }
 
 func message(t transports.Topic, id string, body []byte) transports.Message {

@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -36,7 +37,7 @@ func (r Request) names() ([]Name, error) {
 		case 1:
 			names[i].Op = event.Op(n.Op[0])
 		default:
-			return nil, fault.With(fmt.Errorf("op %.10q: must be one character", n.Op), fault.Usage, "")
+			return nil, fault.With(fmt.Errorf("op %.10q: must be one character", n.Op), fault.Usage, "event/FORMAT.md lists them")
 		}
 	}
 	return names, nil
@@ -63,15 +64,13 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 	if r.Flip {
 		done.Kind = event.Flip
 	}
+	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source}
+	if e.NotBefore, e.Expires, err = p.window(r); err != nil {
+		return Published{}, err
+	}
 	if r.DryRun {
 		done.Set = Describe(set)
 		return done, nil
-	}
-	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source}
-	if r.Flip {
-		if e.NotBefore, e.Expires, err = p.window(r); err != nil {
-			return Published{}, err
-		}
 	}
 	a, err := p.Journal.Append(ctx, e)
 	if err != nil {
@@ -130,6 +129,12 @@ func (p *Publisher) resolve(m ModuleConfig, r Request) (event.PathSet, bool, err
 
 // window turns a flip's times into what the announcement carries: counted from now in whole seconds.
 func (p *Publisher) window(r Request) (notBefore, expires time.Duration, err error) {
+	if !r.Flip {
+		if !r.NotBefore.IsZero() || !r.Expires.IsZero() {
+			err = fault.With(errors.New("only a flip can wait or expire"), fault.Usage, "publish the content now and its metadata as a flip")
+		}
+		return 0, 0, err
+	}
 	now := p.Now().Truncate(time.Second)
 	if r.NotBefore.After(now) {
 		notBefore = r.NotBefore.Sub(now).Round(time.Second)

@@ -19,6 +19,7 @@ import (
 // reports receives the reports of one transport. What cannot count is logged, a few times a minute at most, and never delivered again.
 type reports struct {
 	gate      event.Gate
+	allowed   func(peer string, t transports.Topic, subscribe bool) error
 	collector *collector.Collector
 	now       func() time.Time
 	log       *slog.Logger
@@ -62,7 +63,7 @@ func (r *reports) open(m transports.Message) (event.Report, error) {
 	case m.From != "" && m.From != s.Report.Mirror:
 		return event.Report{}, errors.New("report of " + s.Report.Mirror + " was brought by another peer")
 	}
-	return *s.Report, nil
+	return *s.Report, r.allowed(s.Report.Mirror, m.Topic, false) // not every transport knows who publishes
 }
 
 func (r *reports) refuse(m transports.Message, err error) {

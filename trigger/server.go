@@ -11,6 +11,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/trigger/collector"
 )
 
 // Handler answers on the hub's control socket.
@@ -27,7 +28,7 @@ func (h *Hub) Handler() http.Handler {
 		return h.Publish(ctx, r)
 	}))
 	mux.HandleFunc("POST /v1/forget", control.Handle(func(ctx context.Context, _ *http.Request, mirror string) (struct{}, error) {
-		return struct{}{}, h.collector.Forget(ctx, mirror)
+		return struct{}{}, forget(ctx, h.collector, mirror)
 	}))
 	mux.HandleFunc("POST /v1/manifest", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
 		return h.rebuild(ctx, event.Module(r.URL.Query().Get("module")), send)
@@ -36,9 +37,9 @@ func (h *Hub) Handler() http.Handler {
 		return h.Status(ctx)
 	}))
 	mux.HandleFunc("GET /v1/log", control.Handle(func(ctx context.Context, r *http.Request, _ struct{}) ([]LogEntry, error) {
-		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		n, err := parseCount("n", r.URL.Query())
 		if err != nil {
-			return nil, fault.With(fmt.Errorf("n: %w", err), fault.Usage, "")
+			return nil, err
 		}
 		return h.publisher.Log(ctx, event.Module(r.URL.Query().Get("module")), n)
 	}))
@@ -53,10 +54,13 @@ func (h *Hub) wait(ctx context.Context, q url.Values, send func(any) error) erro
 	if err != nil {
 		return err
 	}
+	n, err := parseCount("count", q)
+	if err != nil {
+		return err
+	}
 	serial, err := event.ParseSerial(q.Get("serial"))
-	n, err2 := strconv.Atoi(q.Get("count"))
-	if err := errors.Join(err, err2); err != nil {
-		return fault.With(err, fault.Usage, "")
+	if err != nil {
+		return fault.With(fmt.Errorf("serial: %w", err), fault.Usage, "")
 	}
 	t, err := h.tip(ctx, event.Module(m.Name))
 	if err != nil {
@@ -68,16 +72,35 @@ func (h *Hub) wait(ctx context.Context, q url.Values, send func(any) error) erro
 	if e := q.Get("epoch"); e != "" && e != string(t.epoch) {
 		return fault.With(fmt.Errorf("module %s has begun a new epoch, %s", m.Name, t.epoch), fault.TryAgain, "wait for its newest serial instead")
 	}
-	if serial > t.serial || serial == 0 {
+	if t.serial == 0 {
+		return fault.With(fmt.Errorf("nothing of %s is announced yet", m.Name), fault.Usage, "publish something first")
+	}
+	if serial > t.serial {
 		return fault.With(fmt.Errorf("serial %d of %s is not announced yet, the newest is %d", serial, m.Name, t.serial), fault.Usage, "")
 	}
 	a, err := h.journal.Get(ctx, event.Module(m.Name), serial)
 	if err != nil {
 		return err
 	}
-	return follow(ctx, h.collector, event.Module(m.Name), t.epoch, serial, a.Created, n, h.conf.AwayAfter.Duration, h.now, func(p Progress) error {
-		return send(p)
-	})
+	return h.follow(ctx, a, n, func(p Progress) error { return send(p) })
+}
+
+// parseCount reads a number from 0.
+func parseCount(key string, q url.Values) (int, error) {
+	n, err := strconv.Atoi(q.Get(key))
+	if err != nil || n < 0 {
+		return 0, fault.With(fmt.Errorf("%s=%.40q: must be a number from 0", key, q.Get(key)), fault.Usage, "")
+	}
+	return n, nil
+}
+
+// forget drops a mirror. A name that was mistyped is not taken for one that is gone.
+func forget(ctx context.Context, c *collector.Collector, mirror string) error {
+	err := c.Forget(ctx, mirror)
+	if errors.Is(err, collector.ErrUnknown) {
+		return fault.With(err, fault.Usage, "mirrorbus status lists the mirrors")
+	}
+	return err
 }
 
 // Log lists the newest n announcements of a module.

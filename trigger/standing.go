@@ -6,6 +6,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
+	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
 
 // A tip is where a module stands: its newest announcement.
@@ -35,31 +36,21 @@ func judge(t tip, s collector.Standing, now time.Time, away time.Duration) Mirro
 	return Behind
 }
 
-// progress tells how far a serial has come, from standings and words.
-func progress(serial event.Serial, announced, now time.Time, standings []collector.Standing, words []collector.Word, epoch event.Epoch, away time.Duration) Progress {
-	p := Progress{Serial: serial, Elapsed: now.Sub(announced)}
+// progress tells how far an announcement has come, from standings and words. newest is where its module stands.
+func progress(a journal.Stored, newest tip, standings []collector.Standing, words []collector.Word, now time.Time, away time.Duration) Progress {
+	p := Progress{Serial: a.Announcement.Serial, Elapsed: now.Sub(a.Created)}
 	said := map[string]collector.Word{}
 	for _, w := range words {
 		said[w.Mirror] = w
 	}
 	for _, s := range standings {
-		m := MirrorProgress{Mirror: s.Mirror, Has: s.Epoch == epoch && s.Applied >= serial, Away: now.Sub(s.Heard) > away}
+		m := MirrorProgress{Mirror: s.Mirror, Away: now.Sub(s.Heard) > away}
 		if w, ok := said[s.Mirror]; ok {
-			m.Outcome, m.Error, m.Via = w.Outcome, w.Error, w.Via
-			m.Received = w.Received.Sub(announced)
-			if !w.Done.IsZero() {
-				m.Applied = w.Done.Sub(announced)
-			}
+			m.tell(w, a.Created)
 		}
+		m.stand(a, s, judge(newest, s, now, away) == Diverged)
 		if m.Has {
 			p.Have++
-			m.Error = ""
-			if m.Outcome != event.Skipped {
-				m.Outcome = event.Applied
-			}
-			if m.Applied == 0 { // done as part of a later serial's batch
-				m.Applied = s.Said.Sub(announced)
-			}
 		}
 		if m.Has || !m.Away {
 			p.Want++
@@ -67,6 +58,43 @@ func progress(serial event.Serial, announced, now time.Time, standings []collect
 		p.Mirrors = append(p.Mirrors, m)
 	}
 	return p
+}
+
+// tell takes what the mirror said of the serial itself.
+func (m *MirrorProgress) tell(w collector.Word, announced time.Time) {
+	m.Outcome, m.Error, m.Via = w.Outcome, w.Error, w.Via
+	m.Received = w.Received.Sub(announced)
+	if !w.Done.IsZero() {
+		m.Applied = w.Done.Sub(announced)
+	}
+}
+
+// stand takes what follows from where the mirror stands: a batch covers several serials, and only the last of them is spoken of.
+func (m *MirrorProgress) stand(a journal.Stored, s collector.Standing, diverged bool) {
+	serial := a.Announcement.Serial
+	switch {
+	case diverged: // it may have the number, and not the change
+		m.Applied = 0
+		m.Outcome, m.Error = event.Blocked, "it has another history than this master"
+	case s.Epoch == a.Announcement.Epoch && s.Applied >= serial:
+		m.Has, m.Error = true, ""
+		if m.Outcome != event.Skipped {
+			m.Outcome = event.Applied
+		}
+		if m.Applied == 0 {
+			m.Applied = later(s.Said, a.Created, s.Heard).Sub(a.Created)
+		}
+	case (s.Outcome == event.Failed || s.Outcome == event.Blocked) && s.Epoch == a.Announcement.Epoch && s.Serial >= serial:
+		m.Outcome, m.Error = s.Outcome, s.Error
+	}
+}
+
+// later is t, or otherwise where t does not come after since.
+func later(t, since, otherwise time.Time) time.Time {
+	if t.After(since) {
+		return t
+	}
+	return otherwise
 }
 
 // enough tells whether n mirrors, or with 0 all that are not away and at least one, have the serial.
@@ -77,22 +105,16 @@ func (p Progress) enough(n int) bool {
 	return p.Want > 0 && p.Have == p.Want
 }
 
-// follow sends the progress of a serial at each change until enough mirrors have it or ctx ends.
-func follow(ctx context.Context, c *collector.Collector, m event.Module, epoch event.Epoch, serial event.Serial, announced time.Time, n int,
-	away time.Duration, now func() time.Time, send func(Progress) error) error {
+// follow sends the progress of an announcement at each change, and each second, until enough mirrors have it or ctx ends.
+func (h *Hub) follow(ctx context.Context, a journal.Stored, n int, send func(Progress) error) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		changed := c.Changed()
-		standings, err := c.Standings(ctx, m)
+		changed := h.collector.Changed()
+		p, err := h.progress(ctx, a)
 		if err != nil {
 			return err
 		}
-		words, err := c.Words(ctx, m, epoch, serial)
-		if err != nil {
-			return err
-		}
-		p := progress(serial, announced, now(), standings, words, epoch, away)
 		p.Done = p.enough(n)
 		if err := send(p); err != nil || p.Done {
 			return err
@@ -104,4 +126,18 @@ func follow(ctx context.Context, c *collector.Collector, m event.Module, epoch e
 		case <-tick.C:
 		}
 	}
+}
+
+func (h *Hub) progress(ctx context.Context, a journal.Stored) (Progress, error) {
+	m := a.Announcement.Module
+	newest, err := h.tip(ctx, m)
+	if err != nil {
+		return Progress{}, err
+	}
+	standings, err := h.collector.Standings(ctx, m)
+	if err != nil {
+		return Progress{}, err
+	}
+	words, err := h.collector.Words(ctx, m, a.Announcement.Epoch, a.Announcement.Serial)
+	return progress(a, newest, standings, words, h.now(), h.conf.AwayAfter.Duration), err
 }

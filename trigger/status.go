@@ -41,7 +41,7 @@ func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, e
 	}
 	for _, standing := range standings {
 		ms := MirrorStatus{Standing: standing, State: judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
-		if standing.Epoch == t.epoch && standing.Applied < t.serial {
+		if standing.Applied < t.serial && (standing.Epoch == t.epoch || standing.Applied == 0) {
 			ms.Behind = t.serial - standing.Applied
 			if ms.Lag, err = h.age(ctx, m, standing.Applied+1); err != nil {
 				return ModuleStatus{}, err
@@ -66,7 +66,11 @@ func (h *Hub) age(ctx context.Context, m event.Module, serial event.Serial) (tim
 		if a, err = h.journal.Get(ctx, m, st.Floor); err != nil {
 			return 0, err
 		}
-	} else if err != nil {
+	}
+	if errors.Is(err, journal.ErrUnknownSerial) { // a new epoch began a moment ago
+		return 0, nil
+	}
+	if err != nil {
 		return 0, err
 	}
 	return h.now().Sub(a.Created).Round(time.Millisecond), nil
