@@ -166,6 +166,35 @@ func TestMassDeletionIsHeldAndConfirmed(t *testing.T) {
 	}
 }
 
+func TestRemovedDirectoryIsHeldForWhatIsBelowIt(t *testing.T) {
+	w := newWorld(t)
+	for i := range 20 {
+		w.write(testenv.File(fmt.Sprint("old/f", i), "x"), testenv.File(fmt.Sprint("renamed/f", i), "x"))
+	}
+	w.announce(w.rec(event.Tree, "old"))
+	a := w.adopted(func(o *listener.Options) { o.Modules[0].MaxDelete = 10 })
+	w.must(os.Rename(filepath.Join(w.up, "renamed"), filepath.Join(w.up, "new")))
+	renamed := w.rec(event.Renamed, "new")
+	renamed.From = "renamed"
+	w.send(a, w.announce(renamed))
+	w.must(a.Reconcile(t.Context(), pub)) // what was renamed is no deletion
+	w.same(a, 2)
+
+	w.must(os.RemoveAll(filepath.Join(w.up, "old")))
+	w.send(a, w.announce(event.Record{Op: event.Gone, Path: "old"}))
+	err := a.Reconcile(t.Context(), pub)
+	if s := w.status(a); err == nil || s.State != listener.Held || !strings.Contains(s.Error, "more than 10 names") {
+		t.Fatalf("%v %+v", err, s)
+	}
+	left, err := os.ReadDir(filepath.Join(w.dest, "old"))
+	if err != nil || len(left) != 20 {
+		t.Errorf("%d names left although held, %v", len(left), err)
+	}
+	w.must(a.Confirm(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 3)
+}
+
 func TestSubsetIsSkippedAndTheSerialAdvances(t *testing.T) {
 	w := newWorld(t)
 	rules, err := filter.Parse([]string{"- /other/"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -32,7 +33,19 @@ type batch struct {
 	started     time.Time
 	plan        plan.Plan
 	nothingOurs bool
-	done        rsync.Result // sums
+	done        rsync.Result    // sums
+	unsafe      map[string]bool // links that lead out of the module, which this mirror does not take
+}
+
+// expected are the records that the tree must agree with: without the links that this mirror does not take.
+func (b *batch) expected() []event.Record {
+	if len(b.unsafe) == 0 {
+		return b.plan.Expect
+	}
+	b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
+	return slices.DeleteFunc(slices.Clone(b.plan.Expect), func(r event.Record) bool {
+		return b.unsafe[r.Path] && r.Mode&event.ModeType == event.ModeLink
+	})
 }
 
 // live applies the announcements that are here.
@@ -80,7 +93,10 @@ func (b *batch) make() (err error) {
 		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, KnownEntries: b.v.Entries,
 		Guard: plan.Guard{MaxDeleteRatio: m.MaxDeleteRatio, MaxDeleteCount: m.MaxDelete, Confirmed: b.confirmed},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return b.guard()
 }
 
 // run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, post hook, export.
@@ -167,7 +183,7 @@ func (b *batch) check(ctx context.Context, t *tree) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	expect := b.plan.Expect
+	expect := b.expected()
 	if len(flipped) > 0 {
 		expect = append([]event.Record(nil), expect...)
 		for i, r := range expect {

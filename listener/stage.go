@@ -60,6 +60,12 @@ func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) erro
 	res, err := b.w.m.Runner.Run(ctx, string(name), j)
 	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
 	b.w.add(res)
+	for _, link := range res.Unsafe {
+		if b.unsafe == nil {
+			b.unsafe = map[string]bool{}
+		}
+		b.unsafe[link] = true
+	}
 	for _, n := range res.Notices {
 		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
 	}

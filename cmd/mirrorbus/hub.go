@@ -34,22 +34,23 @@ func (a *app) hub(ctx context.Context) (err error) {
 		return err
 	}
 	log := a.log()
-	parts, err := trigger.OpenParts(ctx, conf, log)
+	// The socket comes first: a command that finds it waits for the answer, instead of opening the databases itself.
+	socket, err := control.Listen(string(conf.Socket))
 	if err != nil {
 		return err
+	}
+	parts, err := trigger.OpenParts(ctx, conf, log)
+	if err != nil {
+		return errors.Join(err, socket.Close())
 	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
 	hub := trigger.NewHub(conf, parts, log)
 	outlets, err := a.outlets(conf.Transport, transports.Master, hub.Env(parts.Signer))
 	if err != nil {
-		return err
+		return errors.Join(err, socket.Close())
 	}
 	for _, o := range outlets {
 		hub.AddOutlets([]trigger.Outlet{{Name: o.name, Transport: o.transport, Caps: o.caps}})
-	}
-	socket, err := control.Listen(string(conf.Socket))
-	if err != nil {
-		return err
 	}
 	return a.serve(ctx, func(ctx context.Context) error { return control.Serve(ctx, socket, hub.Handler()) }, hub.Run)
 }

@@ -117,6 +117,13 @@ func (a *attempt) notice(line string) {
 		a.paths.addPath(p)
 		return
 	}
+	if link, ok := unsafeLink(line); ok {
+		a.res.Unsafe = append(a.res.Unsafe, a.locate(link))
+		return
+	}
+	if strings.HasPrefix(line, "created directory ") {
+		return
+	}
 	if len(a.res.Notices) < MaxItems {
 		a.res.Notices = append(a.res.Notices, unescape(line))
 	}

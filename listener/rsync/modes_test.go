@@ -133,12 +133,21 @@ func TestContentTakesAwaySetIDBits(t *testing.T) {
 func TestUnsafeLinksAreLeftOutUnlessWanted(t *testing.T) {
 	w := newWorld(t)
 	w.upstream(testenv.Symlink("out", "../../etc/passwd"), testenv.Symlink("in", "x"))
-	w.run(Job{Mode: Content, Paths: []string{"in", "out"}})
-	if !w.exists("in") || w.exists("out") {
-		t.Errorf("in %t, out %t", w.exists("in"), w.exists("out"))
+	for _, mode := range []Mode{Content, Recursive} {
+		w.upstream(testenv.Symlink("d/up", "../../out"), testenv.Symlink("d/ok", "../in"))
+		res := w.run(Job{Mode: mode, Paths: map[Mode][]string{Content: {"in", "out", "d/up", "d/ok"}, Recursive: {"d"}}[mode], MaxDelete: 9})
+		want := map[Mode][]string{Content: {"d/up", "out"}, Recursive: {"d/up"}}[mode]
+		if slices.Sort(res.Unsafe); !slices.Equal(res.Unsafe, want) {
+			t.Errorf("%s: left out %q, want %q", mode, res.Unsafe, want)
+		}
+		if !w.exists("in") || w.exists("out") || w.exists("d/up") || !w.exists("d/ok") || len(res.Notices) > 0 {
+			t.Errorf("%s: in %t, out %t, d/up %t, d/ok %t, notices %q", mode, w.exists("in"), w.exists("out"), w.exists("d/up"), w.exists("d/ok"), res.Notices)
+		}
 	}
 	w.cfg.UnsafeLinks = true
-	w.run(Job{Mode: Content, Paths: []string{"in", "out"}})
+	if res := w.run(Job{Mode: Content, Paths: []string{"in", "out", "d/up"}}); len(res.Unsafe) > 0 {
+		t.Errorf("left out %q", res.Unsafe)
+	}
 	w.same()
 }
 

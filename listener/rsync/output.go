@@ -51,6 +51,17 @@ func parseItem(line string) (it Item, ok bool) {
 	return it, true
 }
 
+// unsafeLink reads the line that tells of a link that --safe-links leaves out. A name with quotes and an arrow in it may be read wrongly; then
+// the link counts as missing.
+func unsafeLink(line string) (path string, ok bool) {
+	rest, ok := strings.CutPrefix(line, `ignoring unsafe symlink "`)
+	if !ok {
+		return "", false
+	}
+	path, _, ok = strings.Cut(rest, `" -> "`)
+	return unescape(path), ok
+}
+
 // stats are the figures of --info=stats2 that we use.
 type stats struct{ files, literal, received, deleted int64 }
 

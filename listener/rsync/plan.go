@@ -133,7 +133,7 @@ func cut(root root, j Job) (parts []part) {
 
 // argv is the command line of a part. left is how many things may still be deleted.
 func (r *Runner) argv(j Job, p part, mark string, left int) []string {
-	argv := []string{r.cfg.Features.Binary, "--no-motd", "--no-h", "--numeric-ids", "--outbuf=L", "--info=stats2", format(mark)}
+	argv := []string{r.cfg.Features.Binary, "--no-motd", "--no-h", "--numeric-ids", "--outbuf=L", "--info=stats2,name1", format(mark)}
 	argv = append(argv, r.args(j, left)...)
 	argv = append(argv, r.cfg.Upstream.args(r.src, r.cfg.Stall)...)
 	if j.Mode != Verify && j.Mode != Full && j.Mode != ask {

@@ -70,7 +70,8 @@ type Result struct {
 	Items    []Item // the first MaxItems changes
 	Changes  int64  // how many there were
 	Notices  []string
-	Runs     int // times rsync was started
+	Unsafe   []string // symbolic links that were left out because they lead out of the module
+	Runs     int      // times rsync was started
 	Duration time.Duration
 }
 

@@ -1,0 +1,93 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+)
+
+// guard holds the plan if it would remove more names than it may, counted on this mirror: the announcement of a removed directory names it alone.
+// Without it rsync would remove as many as it may before it says that there are more.
+func (b *batch) guard() (err error) {
+	if b.plan.Held != "" {
+		return nil
+	}
+	var t *tree
+	n := 0
+	for _, s := range b.plan.Stages {
+		for _, r := range s.Runs {
+			if r.Mode != plan.Gone || r.MaxDelete == plan.Unlimited {
+				continue
+			}
+			if t == nil {
+				if t, err = openTree(b.w.m.Dir, b.w.m.Links); err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, t.close()) }()
+			}
+			if n, err = b.names(t, r, n); err != nil {
+				return err
+			}
+			if n > r.MaxDelete {
+				b.plan.Held = fmt.Sprintf("more than %d names would be deleted, and no more may be without confirmation", r.MaxDelete)
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// names adds to n the names that a run would remove, until they are more than it may. What is renamed before is not there to be removed.
+func (b *batch) names(t *tree, r plan.Run, n int) (int, error) {
+	for _, p := range r.Paths {
+		if b.renamed(p) {
+			continue
+		}
+		info, err := t.lstat(p)
+		if err != nil {
+			return n, err
+		}
+		if info == nil {
+			continue
+		}
+		dir, name := t.at(p)
+		if n, err = count(dir, name, info.IsDir(), n, r.MaxDelete); err != nil || n > r.MaxDelete {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (b *batch) renamed(p string) bool {
+	for _, r := range b.plan.Renames {
+		if p == r.From || event.Under(r.From, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// count adds name and all below it to n, until that is above most.
+func count(root *os.Root, name string, isDir bool, n, most int) (int, error) {
+	if n++; !isDir || n > most {
+		return n, nil
+	}
+	d, err := root.Open(name)
+	if err != nil {
+		return n, fmt.Errorf("count what is in %.300q: %w", name, err)
+	}
+	entries, err := d.ReadDir(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return n, fmt.Errorf("count what is in %.300q: %w", name, err)
+	}
+	for _, e := range entries {
+		if n, err = count(root, path.Join(name, e.Name()), e.IsDir(), n, most); err != nil || n > most {
+			return n, err
+		}
+	}
+	return n, nil
+}
