@@ -248,7 +248,7 @@ func (b *batch) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.w.log.Info("applied", "serial", b.through, "outcome", r.Outcome, "files", r.Files, "bytes", r.Bytes, "deleted", r.Deleted, "took", r.Took, "more", more)
+	b.w.log.Info("applied", "serial", b.through, "outcome", r.Outcome, "files", r.Files, "bytes", r.Bytes, "deleted", r.Deleted, "took", r.Took.Round(time.Millisecond), "more", more)
 	b.w.a.o.Reported()
 	token(b.w.wakeFlips)
 	return nil

@@ -2,7 +2,6 @@ package listener
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -84,24 +83,4 @@ func (a *Agent) Plan(ctx context.Context, name event.Module) (p plan.Plan, why s
 		return p, act.why, err
 	}
 	return b.plan, act.why, nil
-}
-
-// Verify compares the tree with the upstream's manifest and returns what would be done, which is empty if they agree.
-func (a *Agent) Verify(ctx context.Context, name event.Module) (Difference, error) {
-	w, err := a.worker(name)
-	if err != nil {
-		return Difference{}, err
-	}
-	h, err := w.upstreamHead(ctx)
-	if err != nil {
-		return Difference{}, fmt.Errorf("verify module %s: %w", name, err)
-	}
-	if h.Manifest.IsZero() {
-		return Difference{}, fmt.Errorf("verify module %s: the manifest: %w", name, errNotExported)
-	}
-	d, err := w.m.CatchUp.Compare(ctx, h.Head, "", 0)
-	if err != nil {
-		return Difference{}, errors.Join(fmt.Errorf("verify module %s: %w", name, err))
-	}
-	return d, nil
 }

@@ -61,7 +61,7 @@ func shorten(args []string) string {
 	return line
 }
 
-// newest is a folder of the tree with something in it, and a name for new files in it.
+// aFolder is a folder of the tree, for new files.
 func (s *show) aFolder() (string, error) {
 	if s.Tree == "" {
 		return "releases/43/Packages/m", nil
