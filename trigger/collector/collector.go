@@ -197,15 +197,23 @@ func (c *Collector) Words(ctx context.Context, m event.Module, e event.Epoch, s 
 	})
 }
 
-// Forget drops a mirror that is no longer one.
+// ErrUnknown is of a mirror that never reported.
+var ErrUnknown = errors.New("no mirror of that name has ever reported")
+
+// Forget drops a mirror that is no longer one. The error Is ErrUnknown if nothing was known of it.
 func (c *Collector) Forget(ctx context.Context, mirror string) error {
 	err := sqlite.Tx(ctx, c.db, func(tx *sql.Tx) error {
-		for _, table := range []string{"standing", "outcome"} {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE mirror = ?", mirror); err != nil {
-				return err
-			}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM outcome WHERE mirror = ?", mirror); err != nil {
+			return err
 		}
-		return nil
+		res, err := tx.ExecContext(ctx, "DELETE FROM standing WHERE mirror = ?", mirror)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		return ErrUnknown
 	})
 	if err != nil {
 		return fmt.Errorf("forget mirror %s: %w", mirror, err)

@@ -3,6 +3,7 @@ package collector_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -151,6 +152,9 @@ func TestForget(t *testing.T) {
 	}
 	if s, w := standings(t, c), words(t, c, epoch, 7); len(s) != 1 || s[0].Mirror != "two" || len(w) != 1 || w[0].Mirror != "two" {
 		t.Errorf("left are %+v, %+v", s, w)
+	}
+	if err := c.Forget(t.Context(), "one"); !errors.Is(err, collector.ErrUnknown) {
+		t.Errorf("forgotten twice: %v", err)
 	}
 	put(t, c, report("one", 1, event.Have, 3, 3)) // it was set up anew and counts from the start
 	if s := standings(t, c); len(s) != 2 || s[0].Applied != 3 {
