@@ -28,7 +28,7 @@ import (
 )
 
 // bound is how long anything may take. It only says when to give up.
-const bound = 30 * time.Second
+const bound = 15 * time.Second
 
 // A master is the folder, the keys and the configuration of one, with a bus.
 type master struct {
@@ -140,9 +140,16 @@ func (m *master) hubOf(parts *trigger.Parts) *trigger.Hub {
 // start runs a hub until stop is called or the test ends.
 func (m *master) start() (h *trigger.Hub, stop func()) {
 	m.t.Helper()
+	m.write("there")
 	parts, closeParts := m.open()
 	h = m.hubOf(parts)
-	end := run(m.t, h.Run)
+	end := run(m.t, func(ctx context.Context) error {
+		err := h.Run(ctx)
+		if ctx.Err() == nil {
+			m.t.Errorf("the hub ended by itself: %v", err)
+		}
+		return err
+	})
 	stop = func() {
 		end()
 		closeParts()
@@ -177,8 +184,8 @@ func run(t *testing.T, f func(context.Context) error) (end func()) {
 		cancel()
 		select {
 		case err := <-done:
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("it ended with %v", err)
+			if err == nil {
+				t.Error("it ended without an error")
 			}
 		case <-time.After(bound):
 			t.Error("it does not end")
