@@ -113,8 +113,10 @@ func tail(file string, size int) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(text[max(0, len(text)-size):])
+	return end(string(text), size)
 }
+
+func end(s string, size int) string { return s[max(0, len(s)-size):] }
 
 func lastLine(file string) string {
 	lines := strings.Split(strings.TrimSpace(tail(file, 2000)), "\n")

@@ -3,6 +3,7 @@ package replay_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,78 +18,42 @@ import (
 
 const measured = "measured" // a folder of the tree for what is measured
 
-// measure compares how long small changes take to be applied everywhere with one full rsync of the same change, medians of five.
+// A measurement is a kind of change that is timed.
+type measurement struct {
+	what    string
+	names   []string
+	options []string
+	do      func(round int) error
+}
+
+// measure compares how long small changes take to be applied everywhere with one full rsync of the same change into a copy, medians of five.
 func (w *world) measure(ctx context.Context, crowd int) error {
-	copied := filepath.Join(w.dir, "cron")
-	full := func() (time.Duration, error) {
-		start := time.Now()
-		_, err := w.run(ctx, "", "rsync", "-aH", "--delete", "--exclude=/.mirrorbus/", w.rsyncd.URL(module)+"/", copied+"/")
-		return time.Since(start), err
-	}
-	if err := os.MkdirAll(filepath.Join(w.tree, measured), 0o755); err != nil {
-		return err
-	}
-	write := func(from, to, round int) error {
-		for i := from; i < to; i++ {
-			if err := os.WriteFile(filepath.Join(w.tree, measured, fmt.Sprint(i)), fmt.Appendf(nil, "%d in round %d\n", i, round), 0o644); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := write(0, crowd, -1); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(w.tree, measured), 0o755), w.write(crowd, -1)); err != nil {
 		return err
 	}
 	if _, err := w.timed(ctx, []string{"r:" + measured}); err != nil {
 		return err
 	}
-	if _, err := full(); err != nil {
+	if _, err := w.full(ctx); err != nil {
 		return err
 	}
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "change\t")
-	for _, m := range w.mirrors {
-		fmt.Fprintf(t, "%s\t", m.name)
-	}
-	fmt.Fprintln(t, "full rsync\t")
-	for _, c := range []struct {
-		what  string
-		names []string
-		flip  bool
-		do    func(round int) error
-	}{
-		{"1 file", list(1), false, func(round int) error { return write(0, 1, round) }},
-		{"100 files", list(100), false, func(round int) error { return write(0, 100, round) }},
-		{fmt.Sprintf("flip of a directory of %d", crowd), []string{measured}, true, func(round int) error {
+	fmt.Fprintf(t, "change\t%s\t%s\t%s\tfull rsync\t\n", w.mirrors[0].name, w.mirrors[1].name, w.mirrors[2].name)
+	for _, m := range []measurement{
+		{"1 file", list(1), nil, func(round int) error { return w.write(1, round) }},
+		{"100 files", list(100), nil, func(round int) error { return w.write(100, round) }},
+		{fmt.Sprintf("flip of a directory of %d", crowd), []string{measured}, []string{"--flip"}, func(round int) error {
 			return os.Chmod(filepath.Join(w.tree, measured), os.FileMode([]int{0o750, 0o755}[round%2]))
 		}},
 	} {
-		took := make([][]time.Duration, len(w.mirrors)+1)
-		for round := range 5 {
-			if err := c.do(round); err != nil {
-				return err
-			}
-			var options []string
-			if c.flip {
-				options = []string{"--flip"}
-			}
-			each, err := w.timed(ctx, c.names, options...)
-			if err != nil {
-				return err
-			}
-			whole, err := full()
-			if err != nil {
-				return err
-			}
-			for i, d := range append(each, whole) {
-				took[i] = append(took[i], d)
-			}
+		medians, err := w.medians(ctx, m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.what, err)
 		}
-		fmt.Fprintf(t, "%s\t", c.what)
-		for _, d := range took {
-			slices.Sort(d)
-			fmt.Fprintf(t, "%d ms\t", d[len(d)/2].Milliseconds())
+		fmt.Fprintf(t, "%s\t", m.what)
+		for _, d := range medians {
+			fmt.Fprintf(t, "%d ms\t", d.Milliseconds())
 		}
 		fmt.Fprintln(t)
 	}
@@ -96,6 +61,50 @@ func (w *world) measure(ctx context.Context, crowd int) error {
 		return err
 	}
 	w.t.Logf("announced to applied, and a full rsync -aH --delete of the same, medians of 5:\n%s", &table)
+	return nil
+}
+
+// medians are how long each mirror took, and a full rsync.
+func (w *world) medians(ctx context.Context, m measurement) ([]time.Duration, error) {
+	took := make([][]time.Duration, len(w.mirrors)+1)
+	for round := range 5 {
+		if err := m.do(round); err != nil {
+			return nil, err
+		}
+		each, err := w.timed(ctx, m.names, m.options...)
+		if err != nil {
+			return nil, err
+		}
+		whole, err := w.full(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i, d := range append(each, whole) {
+			took[i] = append(took[i], d)
+		}
+	}
+	medians := make([]time.Duration, len(took))
+	for i, d := range took {
+		slices.Sort(d)
+		medians[i] = d[len(d)/2]
+	}
+	return medians, nil
+}
+
+// full brings a copy up to date as a cron job would, and returns how long that took.
+func (w *world) full(ctx context.Context) (time.Duration, error) {
+	start := time.Now()
+	_, err := w.run(ctx, "", "rsync", "-aH", "--delete", "--exclude=/.mirrorbus/", w.rsyncd.URL(module)+"/", filepath.Join(w.dir, "cron")+"/")
+	return time.Since(start), err
+}
+
+// write writes the first n files of the measured folder anew.
+func (w *world) write(n, round int) error {
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(w.tree, measured, fmt.Sprint(i)), fmt.Appendf(nil, "%d in round %d\n", i, round), 0o644); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

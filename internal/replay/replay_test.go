@@ -31,12 +31,14 @@ type day struct {
 	kills time.Duration // a daemon is killed about so often
 	bound time.Duration // a mirror may take so long to have everything, first and last
 	crowd int           // entries of the directory that is flipped for the measurement
+	stuck time.Duration // a mirror that has something to do and nothing to show for it for longer is stuck, whatever changes and kills go on
 }
 
 // After a day of releases, with the hub and the agents killed at random moments, every mirror is what a full rsync would make it.
 func TestReplay(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := day{seed: number(t, envSeed, 1), lasts: 10 * time.Second, kills: 1500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500}
+	d := day{seed: number(t, envSeed, 1), lasts: 8 * time.Second, kills: 1500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500,
+		stuck: time.Minute}
 	dir := os.Getenv(envDir)
 	if dir == "" {
 		dir = t.TempDir()
@@ -52,7 +54,7 @@ func TestReplay(t *testing.T) {
 			w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
 		}
 	} else {
-		makeTree(t, tree, 3000)
+		makeTree(t, tree, 2500)
 	}
 	w = newWorld(t, dir, tree, d.seed)
 	w.play(d)
@@ -91,6 +93,9 @@ func (w *world) play(d day) {
 	}
 	for _, m := range w.mirrors {
 		w.t.Logf("%s: longest time without progress %.1f s (%s)", m.name, m.stuck.Seconds(), m.why)
+		if m.stuck > d.stuck {
+			w.t.Errorf("%s: over %s without progress", m.name, d.stuck)
+		}
 	}
 	for _, n := range w.notes {
 		w.t.Error(n)
@@ -210,7 +215,5 @@ func (w *world) explain(d day) {
 	for _, n := range names {
 		w.t.Logf("--- end of the log of %s ---\n%s", n, tail(w.log(n), 5000))
 	}
-	w.t.Logf("--- end of the log of rsyncd ---\n%s", tail2(w.rsyncd.Log(), 2000))
+	w.t.Logf("--- end of the log of rsyncd ---\n%s", end(w.rsyncd.Log(), 1000))
 }
-
-func tail2(s string, size int) string { return s[max(0, len(s)-size):] }

@@ -93,8 +93,8 @@ func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 		"--listen", hub, "--address", hub, "--rsync", strings.TrimSuffix(w.rsyncd.URL(""), "/"), "--module", module+"="+tree)
 	join := regexp.MustCompile(`mirrorbus-join1\.[\w-]+`).FindString(out)
 	w.hub = w.daemon("hub", "hub", w.config())
-	subset := &mirror{name: "subset", allLinks: os.Getenv("ALLLINKS") != "", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
-	for _, m := range []*mirror{{name: "empty", allLinks: os.Getenv("ALLLINKS") != ""}, subset, {name: "shell", allLinks: true}} {
+	subset := &mirror{name: "subset", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
+	for _, m := range []*mirror{{name: "empty"}, subset, {name: "shell", allLinks: true}} {
 		w.enrol(m, join)
 	}
 	w.pullThroughShell(w.mirrors[2])
