@@ -9,6 +9,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/doctor"
 	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/catchup"
@@ -35,12 +36,19 @@ type Finding struct {
 }
 
 // Verify compares a module's tree with the upstream's manifest and hands each difference to found. With checksum it then lets rsync compare the
-// content of every file with the upstream's, which both sides read in full.
+// content of every other file with the upstream's, which both sides read in full.
 func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, found func(Finding) error) (err error) {
 	c, r := d.configOf(name), d.runners[name]
-	if r == nil {
-		return fmt.Errorf("module %s has no upstream to be compared with", name)
+	switch {
+	case c.Name == "":
+		return fault.With(fmt.Errorf("module %q is not one of this mirror's", name), fault.Usage, "mirrorbus status lists them")
+	case r == nil:
+		return fault.With(fmt.Errorf("module %s has no upstream to be compared with", name), fault.Config, "give it an upstream")
 	}
+	if err := d.beginVerify(name); err != nil {
+		return err
+	}
+	defer d.endVerify(name)
 	rules, err := filter.Parse(c.Filter)
 	if err != nil {
 		return err
@@ -56,10 +64,12 @@ func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, f
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	told := map[string]bool{}
 	for f, err := range s.Differences(ctx, m, false) {
 		if err != nil {
 			return err
 		}
+		told[f.Record.Path] = f.Kind != catchup.Mode
 		if err := found(Finding{printable(f.Record.Path), f.Kind, f.What}); err != nil {
 			return err
 		}
@@ -67,11 +77,28 @@ func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, f
 	if !checksum {
 		return nil
 	}
-	return verifyContent(ctx, r, m, rules, found)
+	return verifyContent(ctx, r, m, func(rec event.Record) bool { return rules.Included(rec.Path, false) && !told[rec.Path] }, found)
 }
 
-// verifyContent has rsync compare the content of the manifest's files, as many at a time as one list holds.
-func verifyContent(ctx context.Context, r *rsync.Runner, m *catchup.Manifest, rules *filter.Rules, found func(Finding) error) error {
+// beginVerify allows one verification of a module at a time: it has one folder for what it fetches.
+func (d *Daemon) beginVerify(name event.Module) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.verifying[name] {
+		return fault.With(fmt.Errorf("module %s is being verified already", name), fault.TryAgain, "try again when that has ended")
+	}
+	d.verifying[name] = true
+	return nil
+}
+
+func (d *Daemon) endVerify(name event.Module) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.verifying, name)
+}
+
+// verifyContent has rsync compare the content of those of the manifest's files that are wanted, as many at a time as one list holds.
+func verifyContent(ctx context.Context, r *rsync.Runner, m *catchup.Manifest, wanted func(event.Record) bool, found func(Finding) error) error {
 	var names []string
 	compare := func() error {
 		res, err := r.Run(ctx, rsync.Job{Mode: rsync.Verify, Paths: names, Checksum: true})
@@ -92,7 +119,7 @@ func verifyContent(ctx context.Context, r *rsync.Runner, m *catchup.Manifest, ru
 		if err != nil {
 			return err
 		}
-		if rec.Op == event.Gone || rec.Mode&event.ModeType != event.ModeFile || !rules.Included(rec.Path, false) {
+		if rec.Op == event.Gone || rec.Mode&event.ModeType != event.ModeFile || !wanted(rec) {
 			continue
 		}
 		if names = append(names, rec.Path); len(names) == rsync.MaxNames {

@@ -46,8 +46,9 @@ type Daemon struct {
 	runners map[event.Module]*rsync.Runner // of the modules that have an upstream
 	now     func() time.Time
 
-	mu     sync.Mutex
-	states map[string]transports.State
+	mu        sync.Mutex
+	states    map[string]transports.State
+	verifying map[event.Module]bool
 }
 
 // spread is how long after a connect a mirror may wait before it looks at the upstream's head, so that mirrors that lost the same hub do not all
@@ -81,7 +82,7 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 // bare is a daemon with its keys and nothing else.
 func bare(conf *listener.Config) (*Daemon, error) {
 	d := &Daemon{conf: *conf, log: slog.New(slog.DiscardHandler), relays: map[string]*outbox.Relay{}, runners: map[event.Module]*rsync.Runner{},
-		now: time.Now, states: map[string]transports.State{}}
+		now: time.Now, states: map[string]transports.State{}, verifying: map[event.Module]bool{}}
 	socket := string(conf.SSHAgent)
 	if socket == "" {
 		socket = os.Getenv("SSH_AUTH_SOCK")
@@ -121,6 +122,9 @@ func (d *Daemon) AddOutlets(outlets []Outlet) {
 
 // Run works until ctx ends.
 func (d *Daemon) Run(ctx context.Context) error {
+	if err := d.forgetOutlets(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, o := range d.outlets {
 		g.Go(func() error { return d.keep(ctx, o) })
@@ -128,6 +132,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.agent.Run(ctx) })
 	return g.Wait()
+}
+
+// forgetOutlets drops the reports that wait for transports that are no longer configured: nobody would ever send them.
+func (d *Daemon) forgetOutlets(ctx context.Context) error {
+	names := []string{}
+	for _, o := range d.outlets {
+		names = append(names, o.Name)
+	}
+	var dropped map[string]int
+	err := sqlite.Tx(ctx, d.agent.DB(), func(tx *sql.Tx) (err error) {
+		dropped, err = outbox.Forget(ctx, tx, names)
+		return err
+	})
+	for name, n := range dropped {
+		d.log.Warn("dropped what waited for a transport that is not configured", "transport", name, "messages", n)
+	}
+	return err
 }
 
 // Close closes what Open opened, once Run has returned.

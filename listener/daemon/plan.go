@@ -95,7 +95,7 @@ func printable(s string) string {
 func shellLine(argv []string) string {
 	quoted := make([]string, len(argv))
 	for i, a := range argv {
-		if a == "" || strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=/.:,@%+") != "" {
+		if a == "" || i == 0 && strings.Contains(a, "=") || strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=/.:,@%+") != "" {
 			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 		quoted[i] = a
