@@ -200,7 +200,7 @@ func (w *world) publishManifest() {
 	w.t.Helper()
 	records := walk(w.t, w.up)
 	shard, b := export.EncodeShard(records)
-	ix := export.Index{Module: pub, Epoch: w.epoch, Serial: w.serial, Floor: 0, Entries: int64(len(records)), Shards: []export.Shard{shard}}
+	ix := export.Index{Module: pub, Epoch: w.epoch, Serial: w.serial, Floor: w.serial, Entries: int64(len(records)), Shards: []export.Shard{shard}}
 	if len(records) == 0 {
 		ix.Shards = nil
 	}
