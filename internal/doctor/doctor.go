@@ -5,10 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/user"
+	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -98,7 +101,7 @@ func Key(key, agent, trust, revoked, name string, kinds ...event.Kind) Check {
 		}
 		store, err := signers.Open(trust, revoked)
 		if err != nil {
-			return bad("", "%v", err)
+			return bad(mendTrust, "%v", err)
 		}
 		for _, k := range kinds {
 			if err := store.Permits(name, signer.PublicKey(), k.Namespace(), time.Now()); err != nil {
@@ -109,6 +112,9 @@ func Key(key, agent, trust, revoked, name string, kinds ...event.Kind) Check {
 	}}
 }
 
+// mendTrust is the remedy for files of keys that cannot be read.
+const mendTrust = "see that trust and revoked name files of the forms that ssh-keygen reads and writes"
+
 // Trust checks the trust file itself.
 func Trust(path, revoked string) Check {
 	return Check{"trust file", func(context.Context) Finding {
@@ -117,7 +123,7 @@ func Trust(path, revoked string) Check {
 		}
 		store, err := signers.Open(path, revoked)
 		if err != nil {
-			return bad("", "%v", err)
+			return bad(mendTrust, "%v", err)
 		}
 		if problems := store.Problems(); len(problems) > 0 {
 			return warn("such lines count for nothing", "%v (%d lines in all)", problems[0], len(problems))
@@ -134,7 +140,7 @@ func Folder(name, path string, write bool) Check {
 		case err != nil:
 			return bad("create or mount it", "%v", err)
 		case !fi.IsDir():
-			return bad("", "%s is not a directory", path)
+			return bad("name the directory itself", "%s is not a directory", path)
 		}
 		if _, err := os.ReadDir(path); err != nil {
 			return bad("give this user access", "%v", err)
@@ -164,7 +170,10 @@ const (
 func room(path string) Finding {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return bad("", "statfs %s: %v", path, err)
+		return bad("see whether its file system is well", "statfs %s: %v", path, err)
+	}
+	if st.Blocks == 0 { // it does not tell
+		return good("%s", path)
 	}
 	free := st.Bavail * uint64(st.Bsize) //nolint:unconvert // the types differ between systems
 	if free < lowBytes || st.Files > 0 && st.Ffree < lowInodes {
@@ -192,18 +201,23 @@ func Dial(name, address string) Check {
 func Links(tree string, followed []string) Check {
 	known := map[string]bool{}
 	for _, f := range followed {
-		known[f] = true
+		known[strings.Trim(f, "/")] = true
 	}
 	return Check{"symbolic links in " + tree, func(context.Context) Finding {
 		var found []string
 		for _, pattern := range []string{"*", "*/*"} {
-			names, err := filepath.Glob(filepath.Join(tree, pattern))
+			names, err := fs.Glob(os.DirFS(tree), pattern)
+			if err == nil {
+				_, err = os.ReadDir(tree) // which Glob does not tell
+			}
 			if err != nil {
-				return bad("", "%v", err)
+				return bad("create or mount it, and give this user access", "%v", err)
 			}
 			for _, name := range names {
-				if rel, ok := linkedFolder(tree, name); ok && !known[rel] {
-					found = append(found, rel)
+				dir := path.Dir(name)
+				behind := linkedFolder(filepath.Join(tree, dir)) && dir != "." && !known[dir] // of a link that is told itself
+				if linkedFolder(filepath.Join(tree, name)) && !known[name] && !behind {
+					found = append(found, name)
 				}
 			}
 		}
@@ -214,16 +228,13 @@ func Links(tree string, followed []string) Check {
 	}}
 }
 
-func linkedFolder(tree, name string) (string, bool) {
+func linkedFolder(name string) bool {
 	fi, err := os.Lstat(name)
 	if err != nil || fi.Mode()&os.ModeSymlink == 0 {
-		return "", false
+		return false
 	}
-	if to, err := os.Stat(name); err != nil || !to.IsDir() {
-		return "", false
-	}
-	rel, err := filepath.Rel(tree, name)
-	return rel, err == nil
+	to, err := os.Stat(name)
+	return err == nil && to.IsDir()
 }
 
 // Socket checks that a daemon answers on its control socket.

@@ -176,17 +176,18 @@ func CheckUpstream(ctx context.Context, conf *listener.Config, c listener.Module
 	bad := func(err error, remedy string) doctor.Finding {
 		return doctor.Finding{Level: doctor.Bad, Detail: err.Error(), Remedy: remedy}
 	}
+	const config = "mend the configuration, then see: mirrorbus check"
 	d, err := bare(conf)
 	if err != nil {
-		return bad(err, "")
+		return bad(err, config)
 	}
 	features, err := rsync.Probe(ctx, conf.Rsync)
 	if err != nil {
-		return bad(err, "")
+		return bad(err, "install rsync 3.1 or newer, or set rsync to its path")
 	}
 	r, err := d.runner(c, features)
 	if err != nil {
-		return bad(err, "")
+		return bad(err, config)
 	}
 	s := d.source(c, r, nil)
 	s.State += ".doctor"
