@@ -281,4 +281,3 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 }
-
