@@ -40,10 +40,12 @@ func TestAnnouncementIsKeptUntilItIsFinished(t *testing.T) {
 		t.Error("more, want nothing")
 	}
 	var said []string
+	last := uint64(time.Now().Add(-time.Hour).UnixMilli()) // so that a mirror that was set up anew counts on from its former self
 	for i, r := range sent(t, b) {
-		if r.Run != uint64(i+1) {
-			t.Errorf("report %d has run %d", i, r.Run)
+		if r.Run <= last {
+			t.Errorf("report %d has run %d after %d", i, r.Run, last)
 		}
+		last = r.Run
 		said = append(said, string(r.Outcome)+" "+time.Duration(r.Serial).String()+" of "+time.Duration(r.Applied).String()+" "+hexOf(r.Head))
 	}
 	none, d1, d2, d3 := hexOf(event.Digest{}), hexOf(one.Digest), hexOf(two.Digest), hexOf(three.Digest)
@@ -328,7 +330,7 @@ func TestBudgetsAndHave(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := event.Read(msg.Body)
-	if err != nil || s.Report.Outcome != event.Have || s.Report.Epoch != inbox.NoEpoch || s.Report.Run != 1 {
+	if err != nil || s.Report.Outcome != event.Have || s.Report.Epoch != inbox.NoEpoch || s.Report.Run == 0 {
 		t.Errorf("%s %v", msg.Body, err)
 	}
 }

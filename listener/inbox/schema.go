@@ -52,5 +52,6 @@ CREATE TABLE budget (
 	PRIMARY KEY (module, kind)
 ) STRICT;
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-INSERT INTO counter VALUES ('run', 0);
+-- Runs begin with the time, in milliseconds: those of a mirror that was set up anew come after the old ones, which masters remember.
+INSERT INTO counter VALUES ('run', CAST(unixepoch('subsec') * 1000 AS INTEGER));
 `}
