@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
@@ -265,5 +267,9 @@ func (a *Agent) worker(name event.Module) (*worker, error) {
 	if w := a.workers[name]; w != nil {
 		return w, nil
 	}
-	return nil, fmt.Errorf("module %s: %w", name, inbox.ErrUnknownModule)
+	known := make([]string, len(a.names))
+	for i, n := range a.names {
+		known[i] = string(n)
+	}
+	return nil, fault.With(fmt.Errorf("module %s: %w", name, inbox.ErrUnknownModule), fault.Usage, "its modules are "+strings.Join(known, ", "))
 }

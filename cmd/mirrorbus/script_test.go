@@ -32,10 +32,17 @@ func TestMain(m *testing.M) {
 //
 //	freeport NAME…         set $NAME to 127.0.0.1:PORT of a free port
 //	rsyncd NAME=FOLDER…    run a real rsync daemon; $RSYNC is its rsync://host:port
-//	until TEXT COMMAND…    repeat a command until its output holds TEXT, 30 seconds at most; with ! until it does not
+//	until TEXT COMMAND…    repeat a command until its output holds TEXT, a minute at most; with ! until it does not
 //	status N COMMAND…      run a command and check its exit status
 //	bytes FILE TEXT        write TEXT with \0, \n and \xe9 in it
 //	clock FILE DURATION    set a file's time so much from now
+//	upstream stop|start    the rsync daemon; its configuration is $RSYNCD_CONF, which it reads anew for each connection
+//	world SETTING…         a master and a mirror that are enrolled and not started
+//	ready SOCKET…          wait until daemons answer
+//	setting FILE LINE      change a configuration
+//	tmpfs FOLDER OPTIONS   a file system of its own
+//	sql FILE STATEMENT     change a database behind its owner's back
+//	impostor, inject, forge  a false hub, and what it says
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
 	testenv.Need(t, "ssh-keygen")
@@ -43,12 +50,13 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
+			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
-			e.Values["t"] = e.T()
+			e.Values[sceneKey{}] = &scene{t: e.T().(testing.TB), stopImpostor: func() {}}
 			// A UNIX socket's path must be short, the work folder's is not.
 			short, err := os.MkdirTemp("", "mb")
 			if err != nil {
@@ -64,6 +72,18 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// A scene is what the commands of one script keep.
+type scene struct {
+	t            testing.TB
+	rsyncd       *testenv.Rsyncd
+	impostor     *impostor
+	stopImpostor func()
+}
+
+type sceneKey struct{}
+
+func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
 
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
@@ -85,12 +105,17 @@ func rsyncd(ts *testscript.TestScript, _ bool, args []string) {
 		parts := strings.Split(dir, ",")
 		modules = append(modules, testenv.Module{Name: name, Path: ts.MkAbs(parts[0]), Extra: parts[1:]})
 	}
-	d := testenv.StartRsyncd(ts.Value("t").(testing.TB), testenv.RsyncdOptions{}, modules...)
-	ts.Setenv("RSYNC", fmt.Sprintf("rsync://127.0.0.1:%d", d.Port))
+	s := sceneOf(ts)
+	s.rsyncd = testenv.StartRsyncd(s.t, testenv.RsyncdOptions{}, modules...)
+	ts.Setenv("RSYNC", fmt.Sprintf("rsync://127.0.0.1:%d", s.rsyncd.Port))
+	ts.Setenv("RSYNCD_CONF", s.rsyncd.Config)
 }
 
+// patience bounds every wait. What is tried again by itself is tried again within half a minute where a script waits for it.
+const patience = time.Minute
+
 func waitFor(ts *testscript.TestScript, what string, f func() error) {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -99,7 +124,7 @@ func waitFor(ts *testscript.TestScript, what string, f func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s: not within 30 s: %v", what, err)
+			ts.Fatalf("%s: not within %v: %v", what, patience, err)
 		}
 		<-tick.C
 	}

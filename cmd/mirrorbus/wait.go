@@ -70,7 +70,7 @@ func (a *app) wait(ctx context.Context, client *control.Client, m event.Module, 
 	case last.Done:
 		return nil
 	case errors.Is(context.Cause(ctx), errWaitedEnough):
-		return a.gaveUp(last, timeout)
+		return a.gaveUp(last, n, timeout)
 	case err != nil:
 		return err
 	}
@@ -79,9 +79,12 @@ func (a *app) wait(ctx context.Context, client *control.Client, m event.Module, 
 
 var errWaitedEnough = errors.New("waited long enough")
 
-// gaveUp says who is missing, and tells by its status a mirror that failed from one that needs longer.
-func (a *app) gaveUp(p trigger.Progress, timeout time.Duration) error {
+// gaveUp says who is missing of the n that were asked for (0 is all), and tells by its status a mirror that failed from one that needs longer.
+func (a *app) gaveUp(p trigger.Progress, n int, timeout time.Duration) error {
 	status := fault.TryAgain
+	if n == 0 {
+		n = p.Want
+	}
 	var missing []string
 	for _, m := range p.Mirrors {
 		switch {
@@ -94,6 +97,10 @@ func (a *app) gaveUp(p trigger.Progress, timeout time.Duration) error {
 			missing = append(missing, m.Mirror)
 		}
 	}
-	return fault.With(fmt.Errorf("serial %d: %d of %d mirrors have it after %s, not yet %s", p.Serial, p.Have, p.Want, timeout, strings.Join(missing, ", ")),
+	rest := "no mirror is left that could"
+	if len(missing) > 0 {
+		rest = "not yet " + strings.Join(missing, ", ")
+	}
+	return fault.With(fmt.Errorf("serial %d: %d of %d mirrors have it after %s, %s", p.Serial, p.Have, n, timeout, rest),
 		status, "they go on by themselves; see mirrorbus status, or mirrorbus wait")
 }

@@ -31,7 +31,8 @@ type RsyncdOptions struct {
 // An Rsyncd is a running rsync daemon.
 type Rsyncd struct {
 	server
-	Port int
+	Port   int
+	Config string // its configuration file, which it reads anew for each connection
 }
 
 // StartRsyncd starts an rsync daemon. It runs as the user of the test; as root it changes root into the module and stays root, so that it can read
@@ -74,7 +75,7 @@ func newRsyncd(t testing.TB, o RsyncdOptions, modules []Module) *Rsyncd {
 	}
 	conf := filepath.Join(dir, "rsyncd.conf")
 	writeFile(t, conf, strings.Join(lines, "\n")+"\n")
-	d := &Rsyncd{Port: port}
+	d := &Rsyncd{Port: port, Config: conf}
 	d.server = server{
 		t: t, logFile: filepath.Join(dir, "log"), ready: d.greets,
 		argv: []string{o.Binary, "--daemon", "--no-detach", "--config=" + conf, "--log-file=/dev/stderr"},
