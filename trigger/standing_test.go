@@ -1,7 +1,6 @@
 package trigger
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -144,16 +143,6 @@ func TestParsePosition(t *testing.T) {
 	for _, bad := range []string{"", ":", "0123abcd", "0123abcd:", ":4", "0123abcd:-1", "0123abcd:04", "0123abcd:4:", "0123ABCD:4", "0123abcd:9223372036854775808", "0123abcd 4"} {
 		if e, s, err := parsePosition(bad); err == nil {
 			t.Errorf("%q is taken for %s, %d", bad, e, s)
-		}
-	}
-}
-
-func TestMirrorPatternsAreChecked(t *testing.T) {
-	for _, m := range []ModuleConfig{{Mirrors: []string{"tier1-["}}, {KeepSerials: -1}, {PerDirectory: -1}, {MaxPaths: -1}, {}} {
-		m.Name, m.Path = "m", "/tree"
-		bad := m.KeepSerials+m.PerDirectory+m.MaxPaths < 0 || slices.Contains(m.Mirrors, "tier1-[")
-		if err := m.Validate(); (err != nil) != bad {
-			t.Errorf("%+v: %v", m, err)
 		}
 	}
 }
