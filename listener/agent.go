@@ -221,6 +221,7 @@ type worker struct {
 	wake, wakeFlips chan struct{} // hold one token each
 
 	working  sync.Mutex // one pass at a time
+	replans  replans    // belongs to the pass
 	flipping sync.Mutex // likewise
 
 	exporting sync.Mutex  // one writer of the export folder at a time

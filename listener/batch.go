@@ -35,16 +35,20 @@ type batch struct {
 	nothingOurs bool
 	done        rsync.Result    // sums
 	unsafe      map[string]bool // links that lead out of the module, which this mirror does not take
+	superseded  speech          // what is left to newer announcements
 }
 
-// expected are the records that the tree must agree with: without the links that this mirror does not take.
+// expected are the records that the tree must agree with: without the links that this mirror does not take, and what is left to newer
+// announcements.
 func (b *batch) expected() []event.Record {
-	if len(b.unsafe) == 0 {
+	if len(b.unsafe) == 0 && b.superseded.paths == nil {
 		return b.plan.Expect
 	}
-	b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
+	if len(b.unsafe) > 0 {
+		b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
+	}
 	return slices.DeleteFunc(slices.Clone(b.plan.Expect), func(r event.Record) bool {
-		return b.unsafe[r.Path] && r.Mode&event.ModeType == event.ModeLink
+		return b.unsafe[r.Path] && r.Mode&event.ModeType == event.ModeLink || b.superseded.speaksOf(r.Path)
 	})
 }
 
@@ -159,20 +163,34 @@ func (b *batch) work(ctx context.Context) error {
 	for _, s := range b.plan.Stages {
 		for _, r := range s.Runs {
 			if err := b.stage(ctx, s.Name, r); err != nil {
-				return b.explain(ctx, err)
+				if err := b.excuse(ctx, err); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	b.w.stage("check")
-	found, err := b.check(ctx, t)
-	if err != nil {
+	if err := b.checked(ctx, t); err != nil {
 		return err
-	}
-	if len(found) > 0 {
-		return b.explain(ctx, &pathError{found[0].path, errors.New(found[0].what)})
 	}
 	b.w.stage("sync")
 	return t.sync()
+}
+
+// checked makes sure that the tree is as announced, but for what newer announcements speak of.
+func (b *batch) checked(ctx context.Context, t *tree) error {
+	for again := true; ; again = false {
+		found, err := b.check(ctx, t)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		if !again {
+			return &pathError{found[0].path, errors.New(found[0].what)}
+		}
+		if err := b.excuseFinding(ctx, found[0]); err != nil {
+			return err
+		}
+	}
 }
 
 // check compares the tree with what the plan expects, after flips that were done ahead of their turn are done again.
@@ -232,7 +250,7 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 		if n, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
 			return errors.Join(cause, err)
 		} else if n > 0 {
-			return errAgain
+			return errNewer
 		}
 	}
 	return cause

@@ -1,0 +1,146 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// errNewer says that newer announcements explain what was found, so that all is to be planned again with them.
+var errNewer = fmt.Errorf("newer announcements were taken in: %w", errAgain)
+
+// maxReplans is how often a batch may grow by what is announced while it runs. Growing is better, since indexes on the upstream name what is
+// newest there; but where changes come faster than a slow mirror works it would never end.
+const maxReplans = 2
+
+// replans counts how often the batch after a serial was planned anew.
+type replans struct {
+	after event.Serial
+	n     int
+}
+
+// replanned counts one more, and tells whether the batch may grow again.
+func (w *worker) replanned(after event.Serial) bool {
+	if w.replans.after != after {
+		w.replans = replans{after: after}
+	}
+	w.replans.n++
+	return w.replans.n <= maxReplans
+}
+
+// excuse decides about a run that could not bring some paths. nil: newer announcements speak of each of them, they are left to the next batch,
+// and this one goes on.
+func (b *batch) excuse(ctx context.Context, cause error) error {
+	err := b.explain(ctx, cause)
+	if !b.goesOn(err) {
+		return err
+	}
+	var failed *rsync.Error
+	if !errors.As(cause, &failed) || failed.Omitted > 0 || len(failed.Paths) == 0 {
+		return err
+	}
+	later, loadErr := b.later(ctx)
+	if loadErr != nil {
+		return loadErr
+	}
+	for _, p := range failed.Paths {
+		if !later.speaksOf(p.Path) {
+			return err
+		}
+	}
+	b.superseded = later
+	b.w.log.Info("paths left to newer announcements", "serial", b.through, "paths", len(failed.Paths), "first", failed.Paths[0].Path)
+	return nil
+}
+
+// excuseFinding decides likewise about what the check found. nil: check again, without what newer announcements speak of.
+func (b *batch) excuseFinding(ctx context.Context, f finding) error {
+	err := b.explain(ctx, &pathError{f.path, errors.New(f.what)})
+	if !b.goesOn(err) {
+		return err
+	}
+	later, loadErr := b.later(ctx)
+	if loadErr != nil {
+		return loadErr
+	}
+	if !later.speaksOf(f.path) {
+		return err
+	}
+	b.superseded = later
+	b.w.log.Info("paths left to newer announcements", "serial", b.through, "first", f.path)
+	return nil
+}
+
+// goesOn tells whether newer announcements are to be asked about what explain could not mend: the batch has grown often enough, or it was cut
+// and they were here before.
+func (b *batch) goesOn(err error) bool {
+	if errors.Is(err, errNewer) {
+		return !b.w.replanned(b.v.Applied)
+	}
+	return !errors.Is(err, errAgain) && b.v.Through > b.through
+}
+
+// A speech is what a number of announcements speak of.
+type speech struct {
+	paths map[string]bool // named, or above a named one
+	whole map[string]bool // directories of which all below is spoken of
+}
+
+// later is what the announcements after this batch, that are here, speak of.
+func (b *batch) later(ctx context.Context) (speech, error) {
+	rows, err := b.w.a.inbox.Batch(ctx, b.w.m.Name, event.MaxSerial, maxBatch)
+	if err != nil {
+		return speech{}, err
+	}
+	s := speech{paths: map[string]bool{}, whole: map[string]bool{}}
+	for _, h := range rows {
+		if h.Serial <= b.through || h.Set == nil {
+			continue
+		}
+		set, err := envelope.PathSet(h.Set, h.Announcement.Set)
+		if err != nil {
+			return speech{}, fmt.Errorf("serial %d: %w", h.Serial, err)
+		}
+		for _, r := range set {
+			s.add(r)
+		}
+	}
+	return s, nil
+}
+
+func (s speech) add(r event.Record) {
+	for _, p := range []string{r.Path, r.From} {
+		if p != "" && r.Spans() {
+			s.whole[p] = true
+		}
+		for ; p != "" && !s.paths[p]; p = parentOf(p) {
+			s.paths[p] = true
+		}
+	}
+}
+
+// speaksOf tells whether the path, something below it or a directory above it as a whole is spoken of.
+func (s speech) speaksOf(path string) bool {
+	if s.paths[path] {
+		return true
+	}
+	for p := path; p != ""; p = parentOf(p) {
+		if s.whole[p] {
+			return true
+		}
+	}
+	return false
+}
+
+func parentOf(path string) string {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return ""
+	}
+	return path[:i]
+}
