@@ -38,10 +38,11 @@ and reports. It stays in the foreground and logs to standard error; deploy/ has 
 // agentVerb is a command to the running agent about one module.
 func (a *app) agentVerb(verb, short, long string) *cobra.Command {
 	return &cobra.Command{
-		Use:   verb + " MODULE",
-		Short: short,
-		Long:  long,
-		Args:  cobra.ExactArgs(1),
+		Use:     verb + " MODULE",
+		Short:   short,
+		Long:    long,
+		Example: "  mirrorbus agent " + verb + " fedora",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			conf, err := a.mirrorConfig()
 			if err != nil {

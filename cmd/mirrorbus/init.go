@@ -24,6 +24,7 @@ func (a *app) initCommand() *cobra.Command {
   master$ mirrorbus mirror add mirror1 'ssh-ed25519 …'
 
 Then "mirrorbus hub" runs on the master and "mirrorbus agent" on the mirror.`,
+		Example: "  mirrorbus init master --module fedora=/srv/fedora",
 	}
 	c.AddCommand(a.initMasterCommand(), a.initMirrorCommand())
 	return c

@@ -18,7 +18,8 @@ func (a *app) manifestCommand() *cobra.Command {
 		Short:   "walk a module and build its manifest anew",
 		Long: `Walks the whole module and builds its manifest anew. The hub does this by itself once, for a new module, and then keeps the manifest true from
 what is announced; do it by hand when the tree was changed without announcing. The hub must run.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  mirrorbus manifest fedora",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			conf, err := a.masterConfig()
 			if err != nil {

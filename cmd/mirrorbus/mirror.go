@@ -15,6 +15,7 @@ func (a *app) mirrorCommand() *cobra.Command {
 		Use:     "mirror",
 		GroupID: "master",
 		Short:   "let a mirror join, or forget one",
+		Example: "  mirrorbus mirror join master.example.org:2222\n  mirrorbus mirror add mirror1 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…'\n  mirrorbus mirror forget mirror1",
 	}
 	c.AddCommand(a.mirrorAddCommand(), a.mirrorJoinCommand(), a.mirrorForgetCommand())
 	return c
@@ -43,10 +44,11 @@ func (a *app) mirrorAddCommand() *cobra.Command {
 
 func (a *app) mirrorJoinCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "join HOST:PORT",
-		Short: "print the word that a mirror joins with",
-		Long:  "Prints again what init master printed: the word that mirrorbus init mirror takes. HOST:PORT is where mirrors reach the hub.",
-		Args:  cobra.ExactArgs(1),
+		Use:     "join HOST:PORT",
+		Short:   "print the word that a mirror joins with",
+		Long:    "Prints again what init master printed: the word that mirrorbus init mirror takes. HOST:PORT is where mirrors reach the hub.",
+		Example: "  mirrorbus mirror join master.example.org:2222",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			conf, err := a.masterConfig()
 			if err != nil {
@@ -64,10 +66,11 @@ func (a *app) mirrorJoinCommand() *cobra.Command {
 
 func (a *app) mirrorForgetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "forget NAME",
-		Short: "drop what is known of a mirror",
-		Long:  "Drops a mirror from status and from what publish --wait waits for. To keep it out, remove its line from the trust file too.",
-		Args:  cobra.ExactArgs(1),
+		Use:     "forget NAME",
+		Short:   "drop what is known of a mirror",
+		Long:    "Drops a mirror from status and from what publish --wait waits for. To keep it out, remove its line from the trust file too.",
+		Example: "  mirrorbus mirror forget mirror1",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			conf, err := a.masterConfig()
 			if err != nil {

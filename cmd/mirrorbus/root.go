@@ -52,13 +52,14 @@ func (a *app) root() *cobra.Command {
 		Long: `mirrorbus announces what changed on a master, and brings its mirrors up to date at once.
 
 A master runs the hub and publishes changes; a mirror runs the agent, which runs rsync on exactly the changed paths and reports back.
-See it work in a minute: mirrorbus demo` + "\n" + exitStatus,
+See it work in a minute: mirrorbus demo`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetHelpTemplate(root.HelpTemplate() + exitStatus + "\n") // of every command
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)

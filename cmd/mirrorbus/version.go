@@ -16,6 +16,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:     "version",
 		GroupID: "both",
 		Short:   "print the version",
+		Example: "  mirrorbus version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			revision := ""
