@@ -55,6 +55,7 @@ type Options struct {
 	LookEvery time.Duration // without news for so long the upstream's head is looked at; 10 min if zero
 	HaveEvery time.Duration // how often every module's "have" is said, 5 min if zero
 	Skew      time.Duration // difference of clocks to forgive where freshness is judged, 5 min if zero
+	Patience  time.Duration // how long a new module waits for an upstream whose head names no manifest, before it fetches everything; 0: not at all
 	Spread    time.Duration // after a connect the head is looked at within this time, at random; 0 means at once
 
 	// Schema and Enqueue are the outbox's, in the inbox's database. Reported is called after a commit that enqueued something.

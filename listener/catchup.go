@@ -155,6 +155,9 @@ func (w *worker) verify(x export.Entry, e event.Epoch) (inbox.Heard, error) {
 	return h, nil
 }
 
+// manifestPause is how long a new module waits before it looks again whether the upstream has a manifest.
+const manifestPause = 5 * time.Second
+
 // compare brings the tree to the upstream's head whatever it is now: by comparison with the manifest, else by an rsync of everything.
 func (w *worker) compare(ctx context.Context, v view) error {
 	w.begin(v.Top, v.now)
@@ -170,6 +173,8 @@ func (w *worker) compare(ctx context.Context, v view) error {
 		return err
 	case h.Epoch == v.Epoch && h.Serial < v.Top:
 		return &behindError{at: h.Serial, want: v.Top}
+	case h.Manifest.IsZero() && v.Epoch == "" && v.now.Sub(v.Created) < w.a.o.Patience:
+		return &laterError{manifestPause, "the upstream has no manifest yet; a master builds it when it is new"}
 	case h.Manifest.IsZero():
 		return w.full(ctx, v, h.Head)
 	}

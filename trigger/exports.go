@@ -142,6 +142,9 @@ func (h *Hub) note(x *exported, err error) {
 	x.said = text
 }
 
+// headTimeout bounds the telling of one head: what waits behind it is more important.
+const headTimeout = 10 * time.Second
+
 // sendHead tells the mirrors where a module stands. It is a hint: lost, it is said again.
 func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 	line, head, err := h.journal.Head(ctx, m, h.conf.HeadTTL.Duration, h.now())
@@ -150,6 +153,8 @@ func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 		return
 	}
 	t := transports.Topic{Kind: transports.Announce, Module: string(m)}
+	ctx, cancel := context.WithTimeout(ctx, headTimeout)
+	defer cancel()
 	for _, o := range h.outlets {
 		if err := o.Transport.Publish(ctx, message(t, headID(head), line)); err != nil {
 			h.log.Debug("head not sent", "module", m, "transport", o.Name, "error", err)

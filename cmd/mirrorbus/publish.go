@@ -83,6 +83,9 @@ func (a *app) publish(ctx context.Context, o publishOptions, args []string) erro
 		done, err = trigger.PublishAlone(ctx, conf, req, a.log())
 		return err
 	})
+	if fault.StatusOf(err) == fault.Unavailable && fault.HintOf(err) != "" {
+		err = fault.With(err, fault.Unavailable, fault.HintOf(err)+"; mirrorbus log tells whether it was announced, and to announce it again does no harm")
+	}
 	if err != nil {
 		return err
 	}

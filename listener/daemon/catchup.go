@@ -65,17 +65,22 @@ func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, f
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	told := map[string]bool{}
+	var links []catchup.Finding
 	for f, err := range s.Differences(ctx, m, false) {
 		if err != nil {
 			return err
 		}
 		told[f.Record.Path] = f.Kind != catchup.Mode
+		if !c.UnsafeLinks && f.Kind != catchup.Extra && f.Record.Mode&event.ModeType == event.ModeLink {
+			links = append(links, f)
+			continue
+		}
 		if err := found(Finding{printable(f.Record.Path), f.Kind, f.What}); err != nil {
 			return err
 		}
 	}
-	if !checksum {
-		return nil
+	if err := verifyLinks(ctx, r, links, found); err != nil || !checksum {
+		return err
 	}
 	return verifyContent(ctx, r, m, func(rec event.Record) bool { return rules.Included(rec.Path, false) && !told[rec.Path] }, found)
 }
@@ -95,6 +100,36 @@ func (d *Daemon) endVerify(name event.Module) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.verifying, name)
+}
+
+// verifyLinks finds the links that are wrong among those that differ: the others lead out of the module, and this mirror leaves such out. Only
+// rsync can tell, since a manifest does not say where links lead.
+func verifyLinks(ctx context.Context, r *rsync.Runner, links []catchup.Finding, found func(Finding) error) error {
+	if len(links) == 0 {
+		return nil
+	}
+	job := rsync.Job{Mode: rsync.Verify}
+	for _, l := range links {
+		job.Paths = append(job.Paths, l.Record.Path)
+	}
+	res, err := r.Run(ctx, job)
+	var failed *rsync.Error
+	if err != nil && !(errors.As(err, &failed) && failed.Class == rsync.Partial) {
+		return err
+	}
+	leftOut := map[string]bool{}
+	for _, path := range res.Unsafe {
+		leftOut[path] = true
+	}
+	for _, l := range links {
+		if leftOut[l.Record.Path] {
+			continue
+		}
+		if err := found(Finding{printable(l.Record.Path), l.Kind, l.What}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // verifyContent has rsync compare the content of those of the manifest's files that are wanted, as many at a time as one list holds.

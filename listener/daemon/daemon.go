@@ -55,6 +55,9 @@ type Daemon struct {
 // ask the same upstream at once.
 const spread = 2 * time.Second
 
+// patience is how long a new module waits for the upstream's manifest: a master walks its tree once to build it, at some 100,000 names a second.
+const patience = 10 * time.Minute
+
 // Open opens the keys, the inbox and what each module needs. Nothing runs yet and no network is touched; transports are added with AddOutlets.
 func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon, error) {
 	d, err := bare(conf)
@@ -69,7 +72,7 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 	names := conf.Transport.Names()
 	d.agent, err = listener.Open(ctx, listener.Options{
 		Mirror: conf.Name, Signer: d.signer, Gate: d.gate(), State: string(conf.State), Modules: modules,
-		LookEvery: conf.LookEvery.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread,
+		LookEvery: conf.LookEvery.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread, Patience: patience,
 		Schema: []sqlite.Component{outbox.Schema()},
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, names)
