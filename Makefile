@@ -25,7 +25,7 @@ demo: build
 
 # A missing server is a failure here, not a skip.
 test: check
-	deploy/dev/need rsync ssh sshd ssh-keygen ssh-agent gcc
+	deploy/dev/need rsync ssh sshd ssh-keygen ssh-agent gcc systemd-analyze
 	MIRRORBUS_REQUIRE_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./...
 
 check:

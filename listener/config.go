@@ -7,18 +7,14 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/identity"
 )
 
 // A Config is the configuration of a mirror.
 type Config struct {
-	Name     string      `toml:"name"`      // the principal that reports
-	Key      config.Path `toml:"key"`       // private key, or a .pub file whose private half ssh-agent has
-	SSHAgent config.Path `toml:"ssh_agent"` // socket of the ssh-agent; $SSH_AUTH_SOCK if empty
-	Trust    config.Path `toml:"trust"`     // allowed_signers file: the masters
-	Revoked  config.Path `toml:"revoked"`   // keys that are no longer good, as ssh-keygen -r takes them
-	State    config.Path `toml:"state"`     // folder of the inbox; this host's, not on a network file system
-	Socket   config.Path `toml:"socket"`    // control socket
-	Rsync    string      `toml:"rsync"`     // the program
+	identity.Config
+
+	Rsync string `toml:"rsync"` // the program
 
 	LookEvery config.Duration `toml:"look_every"` // with no news for this long the agent looks at the upstream's head by itself
 	HaveEvery config.Duration `toml:"have_every"` // says where it stands this often, so that the master knows it lives
@@ -67,7 +63,8 @@ type ModuleConfig struct {
 // Defaults is a Config with every default set.
 func Defaults() Config {
 	return Config{
-		State: "/var/lib/mirrorbus/mirror", Socket: "/run/mirrorbus/mirror.sock", Rsync: "rsync",
+		Config:    identity.Config{State: "/var/lib/mirrorbus/mirror", Socket: "/run/mirrorbus/mirror.sock"},
+		Rsync:     "rsync",
 		LookEvery: config.Duration{Duration: 10 * time.Minute},
 		HaveEvery: config.Duration{Duration: 5 * time.Minute},
 		ClockSkew: config.Duration{Duration: 5 * time.Minute},
@@ -94,20 +91,6 @@ func setDefault[T comparable](v *T, to T) {
 
 // Validate checks what the types cannot, and fills the defaults of modules.
 func (c *Config) Validate() error {
-	if _, err := event.ParsePrincipal(c.Name); err != nil {
-		return config.Fault("name", err.Error(), "")
-	}
-	for _, f := range []struct {
-		key  string
-		path config.Path
-	}{{"key", c.Key}, {"trust", c.Trust}} {
-		if err := config.Require(f.key, f.path); err != nil {
-			return err
-		}
-		if err := config.NeedFile(f.key, f.path); err != nil {
-			return err
-		}
-	}
 	if len(c.Grants) == 0 {
 		return config.Fault("grant", "is missing", "add a [[grant]] that says who may announce which modules")
 	}

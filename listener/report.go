@@ -50,7 +50,12 @@ func (a *Agent) sayHave(ctx context.Context, via string) {
 		return
 	}
 	for _, name := range a.names {
-		msg, err := a.inbox.Have(ctx, event.Report{Module: name})
+		trouble, err := a.workers[name].trouble(ctx)
+		if err != nil {
+			a.o.Log.Warn("could not say where the module stands", "module", name, "transport", via, "error", err)
+			return
+		}
+		msg, err := a.inbox.Have(ctx, trouble)
 		if err == nil {
 			err = a.o.Publish(ctx, via, msg)
 		}
@@ -61,6 +66,21 @@ func (a *Agent) sayHave(ctx context.Context, via string) {
 			a.o.Log.Warn("could not say where the module stands", "module", name, "transport", via, "error", err)
 		}
 	}
+}
+
+// trouble is what is wrong with a module, for a report: its Outcome is empty if nothing is, or nothing that anybody need know of.
+func (w *worker) trouble(ctx context.Context) (event.Report, error) {
+	r := event.Report{Module: w.m.Name}
+	s, err := w.a.inbox.Look(ctx, w.m.Name)
+	switch {
+	case err != nil:
+		return r, err
+	case s.Quarantine != "":
+		r.Outcome, r.Error = event.Blocked, "quarantined: "+s.Quarantine
+	case s.Trouble.Kind != "" && State(s.Trouble.Kind) != Waiting: // an upstream that is behind is no fault of this mirror
+		r.Outcome, r.Error = outcomeOf(State(s.Trouble.Kind)), s.Trouble.Error
+	}
+	return r, nil
 }
 
 // applied is the report on a batch.

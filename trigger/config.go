@@ -7,17 +7,12 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/identity"
 )
 
 // A Config is the configuration of a master.
 type Config struct {
-	Name     string      `toml:"name"`      // the principal whose key signs; the hub's name on the bus
-	Key      config.Path `toml:"key"`       // private key, or a .pub file whose private half ssh-agent has
-	SSHAgent config.Path `toml:"ssh_agent"` // socket of the ssh-agent; $SSH_AUTH_SOCK if empty
-	Trust    config.Path `toml:"trust"`     // allowed_signers file: the mirrors
-	Revoked  config.Path `toml:"revoked"`   // keys that are no longer good, as ssh-keygen -r takes them
-	State    config.Path `toml:"state"`     // folder of the journal; this host's, not on a network file system
-	Socket   config.Path `toml:"socket"`    // control socket
+	identity.Config
 
 	HeadEvery config.Duration `toml:"head_every"` // the head is signed anew this often
 	HeadTTL   config.Duration `toml:"head_ttl"`   // and holds this long
@@ -45,7 +40,7 @@ type ModuleConfig struct {
 // Defaults is a Config with every default set.
 func Defaults() Config {
 	return Config{
-		Name: "master", State: "/var/lib/mirrorbus/master", Socket: "/run/mirrorbus/master.sock",
+		Config:    identity.Config{Name: "master", State: "/var/lib/mirrorbus/master", Socket: "/run/mirrorbus/master.sock"},
 		HeadEvery: config.Duration{Duration: 5 * time.Minute},
 		HeadTTL:   config.Duration{Duration: 15 * time.Minute},
 		AwayAfter: config.Duration{Duration: 15 * time.Minute},
@@ -72,20 +67,6 @@ func setDefault[T comparable](v *T, to T) {
 
 // Validate checks what the types cannot, and fills the defaults of modules.
 func (c *Config) Validate() error {
-	if _, err := event.ParsePrincipal(c.Name); err != nil {
-		return config.Fault("name", err.Error(), "")
-	}
-	for _, f := range []struct {
-		key  string
-		path config.Path
-	}{{"key", c.Key}, {"trust", c.Trust}} {
-		if err := config.Require(f.key, f.path); err != nil {
-			return err
-		}
-		if err := config.NeedFile(f.key, f.path); err != nil {
-			return err
-		}
-	}
 	for _, d := range []struct {
 		key  string
 		span config.Duration

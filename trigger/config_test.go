@@ -1,6 +1,7 @@
 package trigger_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		c := m.conf
 		change(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := errors.Join(c.Config.Validate(), c.Validate()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

@@ -4,16 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
-	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
@@ -37,7 +34,7 @@ const lockWait = 10 * time.Second
 func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, error) {
 	var p Parts
 	var err error
-	if p.Signer, p.Trust, err = keys(conf); err != nil {
+	if p.Signer, p.Trust, err = conf.Open(); err != nil {
 		return nil, err
 	}
 	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{
@@ -68,22 +65,6 @@ func send(ctx context.Context, tx *sql.Tx, a journal.Appended, transportNames []
 	t := transports.Topic{Kind: transports.Announce, Module: string(a.Announcement.Module)}
 	m := message(t, announcementID(a.Announcement.Epoch, a.Announcement.Serial), a.Body())
 	return outbox.Put(ctx, tx, outbox.Entry{Message: m, Short: a.Line}, transportNames)
-}
-
-func keys(conf *Config) (ssh.Signer, *signers.Store, error) {
-	socket := string(conf.SSHAgent)
-	if socket == "" {
-		socket = os.Getenv("SSH_AUTH_SOCK")
-	}
-	signer, err := signers.OpenSigner(string(conf.Key), socket)
-	if err != nil {
-		return nil, nil, fault.With(fmt.Errorf("key: %w", err), fault.Config, "")
-	}
-	trust, err := signers.Open(string(conf.Trust), string(conf.Revoked))
-	if err != nil {
-		return nil, nil, fault.With(fmt.Errorf("trust: %w", err), fault.Config, "")
-	}
-	return signer, trust, nil
 }
 
 // Close closes what is open.

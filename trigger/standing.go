@@ -26,14 +26,19 @@ func judge(t tip, s collector.Standing, now time.Time, away time.Duration) Mirro
 		return Diverged
 	case now.Sub(s.Heard) > away:
 		return Away
+	case s.Outcome == event.Blocked: // also of a serial that it has: a module in quarantine
+		return Stuck
 	case s.Epoch == t.epoch && s.Applied == t.serial:
 		return Current
-	case s.Outcome == event.Failed && s.Serial > s.Applied:
+	case stuck(s):
 		return Failing
-	case s.Outcome == event.Blocked && s.Serial > s.Applied:
-		return Stuck
 	}
 	return Behind
+}
+
+// stuck tells whether the last that a mirror said of its work is that it does not go on, for now or by itself.
+func stuck(s collector.Standing) bool {
+	return s.Outcome == event.Blocked || s.Outcome == event.Failed && s.Serial > s.Applied
 }
 
 // progress tells how far an announcement has come, from standings and words. newest is where its module stands.
@@ -84,7 +89,7 @@ func (m *MirrorProgress) stand(a journal.Stored, s collector.Standing, diverged 
 		if m.Applied == 0 {
 			m.Applied = later(s.Said, a.Created, s.Heard).Sub(a.Created)
 		}
-	case (s.Outcome == event.Failed || s.Outcome == event.Blocked) && s.Epoch == a.Announcement.Epoch && s.Serial >= serial:
+	case stuck(s) && s.Epoch == a.Announcement.Epoch: // if at a lower serial, then at this one too
 		m.Outcome, m.Error = s.Outcome, s.Error
 	}
 }

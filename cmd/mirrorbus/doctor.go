@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,7 +75,7 @@ func (a *app) doctor(ctx context.Context) error {
 
 func masterChecks(conf *trigger.Config) []doctor.Check {
 	checks := []doctor.Check{
-		doctor.Key(string(conf.Key), agentSocket(string(conf.SSHAgent)), string(conf.Trust), string(conf.Revoked), conf.Name, event.Change, event.Flip, event.HeadIs),
+		doctor.Key(string(conf.Key), conf.AgentSocket(), string(conf.Trust), string(conf.Revoked), conf.Name, event.Change, event.Flip, event.HeadIs),
 		doctor.Trust(string(conf.Trust), string(conf.Revoked)),
 		doctor.Folder("state folder", string(conf.State), true),
 	}
@@ -91,7 +90,7 @@ func masterChecks(conf *trigger.Config) []doctor.Check {
 
 func mirrorChecks(conf *listener.Config) []doctor.Check {
 	checks := []doctor.Check{
-		doctor.Key(string(conf.Key), agentSocket(string(conf.SSHAgent)), "", "", conf.Name),
+		doctor.Key(string(conf.Key), conf.AgentSocket(), "", "", conf.Name),
 		doctor.Trust(string(conf.Trust), string(conf.Revoked)),
 		doctor.Folder("state folder", string(conf.State), true),
 		{Name: "rsync", Run: func(ctx context.Context) doctor.Finding { return daemon.CheckRsync(ctx, conf.Rsync) }},
@@ -104,13 +103,6 @@ func mirrorChecks(conf *listener.Config) []doctor.Check {
 		checks = append(checks, doctor.Dial("hub", c.Address))
 	}
 	return append(checks, doctor.Socket("agent daemon", string(conf.Socket)))
-}
-
-func agentSocket(configured string) string {
-	if configured != "" {
-		return configured
-	}
-	return os.Getenv("SSH_AUTH_SOCK")
 }
 
 // localAddress is how a daemon of this host that listens on any address is reached.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
-	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
@@ -86,16 +84,9 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 func bare(conf *listener.Config) (*Daemon, error) {
 	d := &Daemon{conf: *conf, log: slog.New(slog.DiscardHandler), relays: map[string]*outbox.Relay{}, runners: map[event.Module]*rsync.Runner{},
 		now: time.Now, states: map[string]transports.State{}, verifying: map[event.Module]bool{}}
-	socket := string(conf.SSHAgent)
-	if socket == "" {
-		socket = os.Getenv("SSH_AUTH_SOCK")
-	}
 	var err error
-	if d.signer, err = signers.OpenSigner(string(conf.Key), socket); err != nil {
-		return nil, fault.With(fmt.Errorf("key: %w", err), fault.Config, "")
-	}
-	if d.trust, err = signers.Open(string(conf.Trust), string(conf.Revoked)); err != nil {
-		return nil, fault.With(fmt.Errorf("trust: %w", err), fault.Config, "")
+	if d.signer, d.trust, err = conf.Open(); err != nil {
+		return nil, err
 	}
 	return d, nil
 }

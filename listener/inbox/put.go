@@ -59,7 +59,7 @@ func (b *Inbox) Put(ctx context.Context, h Heard, r *event.Report) (v Verdict, e
 		case Repeated:
 			return addSet(ctx, tx, h)
 		case Equivocation:
-			return quarantine(ctx, tx, h.Module, h.At, "serial %d of epoch %s was heard with two different lines", h.Serial, h.Epoch)
+			return b.quarantine(ctx, tx, m, h.Epoch, h.Serial, h.At, "it was heard with two different lines")
 		}
 		return nil
 	})
@@ -171,10 +171,18 @@ func blob(b []byte) any {
 	return b
 }
 
-func quarantine(ctx context.Context, tx *sql.Tx, name event.Module, at time.Time, format string, args ...any) error {
-	_, err := tx.ExecContext(ctx, "UPDATE module SET quarantine = ?, quarantined = ? WHERE name = ? AND quarantine = ''",
-		fmt.Sprintf(format, args...), stamp(at), name)
-	return err
+// quarantine stops a module because of what was heard about a serial, and reports that, once.
+func (b *Inbox) quarantine(ctx context.Context, tx *sql.Tx, m Module, e event.Epoch, n event.Serial, at time.Time, what string) error {
+	why := fmt.Sprintf("serial %d of epoch %s: %s", n, e, what)
+	res, err := tx.ExecContext(ctx, "UPDATE module SET quarantine = ?, quarantined = ? WHERE name = ? AND quarantine = ''", why, stamp(at), m.Name)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return b.report(ctx, tx, m, event.Report{Module: m.Name, Epoch: e, Serial: n, Outcome: event.Blocked,
+		Error: "quarantined: " + why + "; an operator has to look, then: mirrorbus agent release " + string(m.Name)})
 }
 
 // PutHead stores a head that has passed the gate unless a newer one is known: within an epoch the higher serial, and of one serial the later
@@ -197,7 +205,7 @@ func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 			_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO head (module, line, at, via) VALUES (?, ?, ?, ?)", h.Module, h.Line, stamp(h.At), h.Via)
 			return err
 		case Equivocation:
-			return quarantine(ctx, tx, h.Module, h.At, "a head names another line for serial %d of epoch %s than the one heard", h.Serial, h.Epoch)
+			return b.quarantine(ctx, tx, m, h.Epoch, h.Serial, h.At, "a head names another line than the one heard")
 		}
 		return nil
 	})

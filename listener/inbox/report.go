@@ -36,14 +36,19 @@ func (b *Inbox) seal(ctx context.Context, tx *sql.Tx, m Module, r event.Report) 
 // NoEpoch stands in a report for a module whose tree was never compared with a manifest; the form of a report has no room for none.
 const NoEpoch event.Epoch = "00000000"
 
-// Have makes the report on where a module stands. It is not put into the outbox: it is of use only now.
+// Have makes the report on where a module stands: "have", or what r says is wrong there. It is not put into the outbox: it is of use only now.
 func (b *Inbox) Have(ctx context.Context, r event.Report) (msg transports.Message, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, r.Module)
 		if err != nil {
 			return err
 		}
-		r.Outcome, r.Serial, r.Epoch = event.Have, m.Applied, m.Epoch
+		r.Serial, r.Epoch = m.Applied, m.Epoch
+		if r.Outcome == "" {
+			r.Outcome = event.Have
+		} else {
+			r.Serial++
+		}
 		if m.Epoch == "" {
 			r.Epoch = NoEpoch
 		}

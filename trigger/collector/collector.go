@@ -95,11 +95,12 @@ func (c *Collector) Put(ctx context.Context, r event.Report, now time.Time) erro
 	return nil
 }
 
-// putStanding keeps two things apart, the newest report and the newest that was not "have": either may come after a newer one of the other.
+// putStanding keeps two things apart, the newest report and the newest that says how the work goes: either may come after a newer one of the
+// other. "have" and "received" say nothing of the work: a mirror that is stuck hears what is announced all the same.
 func putStanding(ctx context.Context, tx *sql.Tx, r event.Report, now time.Time) error {
 	said := int64(r.Run)
-	if r.Outcome == event.Have {
-		said = -1
+	if r.Outcome == event.Have || r.Outcome == event.Received {
+		said, r.Outcome, r.Serial, r.Error = -1, event.Have, r.Applied, ""
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO standing (module, mirror, run, epoch, applied, head, heard_at, said_run, outcome, serial, error, said_at)
