@@ -110,11 +110,14 @@ func unknownCommand(root *cobra.Command, err error) error {
 
 // printError writes one line of error and, if there is one, one of hint. A fault in a configuration file is shown in its lines.
 func (a *app) printError(err error) {
-	fmt.Fprintf(a.err, "mirrorbus: error: %v\n", err)
-	var c *config.Error
-	if errors.As(err, &c) {
-		fmt.Fprintln(a.err, c.Detail())
+	var faults config.Errors
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			fmt.Fprintf(a.err, "mirrorbus: error: %s", f.Detail())
+		}
+		return
 	}
+	fmt.Fprintf(a.err, "mirrorbus: error: %v\n", err)
 	if hint := fault.HintOf(err); hint != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", hint)
 	}

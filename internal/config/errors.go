@@ -8,13 +8,13 @@ import (
 
 // An Error is one fault in a configuration file.
 type Error struct {
-	File    string
-	Line    int    // counted from 1, 0 if the fault has no place
-	Column  int    // in bytes, counted from 1
-	Key     string // the full key, dotted, "" for a syntax error
-	Problem string // what is wrong
-	Snippet string // the faulty line, and a caret below the fault
-	Hint    string // what to do about it, "" if there is nothing to say
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`   // counted from 1, 0 if the fault has no place
+	Column  int    `json:"column,omitempty"` // in bytes, counted from 1
+	Key     string `json:"key,omitempty"`    // the full key, dotted, "" for a syntax error
+	Problem string `json:"problem"`          // what is wrong
+	Snippet string `json:"-"`                // the faulty line, and a caret below the fault
+	Hint    string `json:"hint,omitempty"`   // what to do about it, "" if there is nothing to say
 }
 
 // Error is one line: agent.toml:7:1: unknown key "paht".
