@@ -160,6 +160,7 @@ func (b *batch) work(ctx context.Context) error {
 		return err
 	}
 	b.renames(t)
+	b.w.expect(len(b.plan.Expect))
 	for _, s := range b.plan.Stages {
 		for _, r := range s.Runs {
 			if err := b.stage(ctx, s.Name, r); err != nil {

@@ -48,9 +48,10 @@ type Running struct {
 	Stage   string       `json:"stage"`
 	Through event.Serial `json:"through"` // the batch's last serial
 	Since   time.Time    `json:"since"`
-	Items   int64        `json:"items"` // changes so far
-	Bytes   int64        `json:"bytes"` // of the content of runs that have ended
-	Read    int64        `json:"read"`  // bytes that the run under way has read, from the network and from disk
+	Items   int64        `json:"items"`            // changes so far
+	Expect  int64        `json:"expect,omitempty"` // names that the batch is about: what items may come to
+	Bytes   int64        `json:"bytes"`            // of the content of runs that have ended
+	Read    int64        `json:"read"`             // bytes that the run under way has read, from the network and from disk
 }
 
 // running is Running with what is needed to sum up several runs.
@@ -74,6 +75,13 @@ func (w *worker) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running.depth--
+}
+
+// expect says how many names the work is about.
+func (w *worker) expect(names int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running.Expect = int64(names)
 }
 
 func (w *worker) stage(name string) {

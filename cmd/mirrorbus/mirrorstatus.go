@@ -48,14 +48,24 @@ func (a *app) printMirror(s daemon.Status) error {
 func doing(now time.Time, m listener.ModuleStatus) string {
 	switch {
 	case m.Running != nil:
-		return fmt.Sprintf("%s up to %d: %d changes, %s, for %s", m.Running.Stage, m.Running.Through, m.Running.Items,
-			humanize.IBytes(uint64(max(m.Running.Bytes, 0))), short(now.Sub(m.Running.Since)))
+		return running(now, *m.Running)
 	case m.FlipsWait > 0:
 		return plural(m.FlipsWait, "flip") + " waiting for the time"
 	case !m.Next.IsZero():
 		return "tries again in " + short(max(m.Next.Sub(now), 0))
 	}
 	return ""
+}
+
+// running says how far the work at hand is, how fast it goes, and when it may be done.
+func running(now time.Time, r listener.Running) string {
+	took := max(now.Sub(r.Since), time.Millisecond)
+	s := fmt.Sprintf("%s up to %d: %s changes, %s, %s/s, for %s", r.Stage, r.Through, humanize.Comma(r.Items), humanize.IBytes(uint64(max(r.Bytes, 0))),
+		humanize.IBytes(uint64(float64(max(r.Bytes, 0))/took.Seconds())), short(took))
+	if left := r.Expect - r.Items; left > 0 && r.Items > 0 {
+		s += fmt.Sprintf(", about %s left", short(time.Duration(float64(took)/float64(r.Items)*float64(left))))
+	}
+	return s
 }
 
 func (a *app) printLinks(s daemon.Status) error {
