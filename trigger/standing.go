@@ -135,11 +135,7 @@ func (h *Hub) follow(ctx context.Context, a journal.Stored, n int, send func(Pro
 
 func (h *Hub) progress(ctx context.Context, a journal.Stored) (Progress, error) {
 	m := a.Announcement.Module
-	newest, err := h.tip(ctx, m)
-	if err != nil {
-		return Progress{}, err
-	}
-	standings, err := h.collector.Standings(ctx, m)
+	standings, newest, err := h.stand(ctx, m)
 	if err != nil {
 		return Progress{}, err
 	}

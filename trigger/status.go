@@ -8,6 +8,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
 
@@ -27,16 +28,12 @@ func (h *Hub) Status(ctx context.Context) (Status, error) {
 }
 
 func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, error) {
-	t, err := h.tip(ctx, m)
+	standings, t, err := h.stand(ctx, m)
 	if err != nil {
 		return ModuleStatus{}, err
 	}
 	s := ModuleStatus{Module: m, Epoch: t.epoch, Serial: t.serial, At: t.at, Mirrors: []MirrorStatus{}}
 	if s.Entries, s.Building, err = h.manifestStatus(ctx, m); err != nil {
-		return ModuleStatus{}, err
-	}
-	standings, err := h.collector.Standings(ctx, m)
-	if err != nil {
 		return ModuleStatus{}, err
 	}
 	for _, standing := range standings {
@@ -74,6 +71,17 @@ func (h *Hub) age(ctx context.Context, m event.Module, serial event.Serial) (tim
 		return 0, err
 	}
 	return h.now().Sub(a.Created).Round(time.Millisecond), nil
+}
+
+// stand reads where the mirrors of a module stand, and then where it stands itself: the other way round a mirror that is quick would be ahead
+// of its master.
+func (h *Hub) stand(ctx context.Context, m event.Module) ([]collector.Standing, tip, error) {
+	standings, err := h.collector.Standings(ctx, m)
+	if err != nil {
+		return nil, tip{}, err
+	}
+	t, err := h.tip(ctx, m)
+	return standings, t, err
 }
 
 // tip is the module's newest announcement.
