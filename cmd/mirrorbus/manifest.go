@@ -17,7 +17,8 @@ func (a *app) manifestCommand() *cobra.Command {
 		GroupID: "master",
 		Short:   "walk a module and build its manifest anew",
 		Long: `Walks the whole module and builds its manifest anew. The hub does this by itself once, for a new module, and then keeps the manifest true from
-what is announced; do it by hand when the tree was changed without announcing. The hub must run.`,
+what is announced; do it by hand when the tree was changed without announcing. It announces
+nothing: mirrors that are current learn of such changes only if they are published too (mirrorbus publish MODULE r:DIR). The hub must run.`,
 		Example: "  mirrorbus manifest fedora",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
