@@ -3,11 +3,12 @@
 # make check  formatting, vet, staticcheck
 # make bench  figures against the bare tools, both sides in one run
 # make replay a day of releases on a copy of TREE (default /usr/share) in MINUTES (default 5), daemons killed on the way; SEED chooses the day
-# make fuzz   each fuzz target for FUZZTIME (default 30s)
+# make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make build  bin/mirrorbus
 
 GO       ?= go
 FUZZTIME ?= 30s
+FUZZ     ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TIMEOUT  ?= 15m
 TREE     ?= /usr/share
@@ -43,12 +44,7 @@ replay:
 		$(GO) test -count=1 -timeout 2h -run TestReplay -v ./internal/replay
 
 fuzz:
-	@for package in $$(grep -lr --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
-		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
-			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
-		done; \
-	done
+	MIRRORBUS_FUZZTIME=$(FUZZTIME) MIRRORBUS_FUZZ='$(FUZZ)' $(GO) test -count=1 -timeout 0 -run TestFuzz -v ./internal/fuzz
 
 clean:
 	rm -rf bin dist
