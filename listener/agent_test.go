@@ -214,6 +214,43 @@ func TestSubsetIsSkippedAndTheSerialAdvances(t *testing.T) {
 	}
 }
 
+// A new mirror learns in one connection where the upstream is and how its tree differs; one that heard nothing for a while, where the upstream is
+// and everything that it missed.
+func TestCatchingUpIsOneConnection(t *testing.T) {
+	w := newWorld(t)
+	fetched := &counted{}
+	a := w.adopted(func(o *listener.Options) {
+		src := o.Modules[0].CatchUp.(*catchup.Source)
+		fetched.Fetcher, src.Fetcher = src.Fetcher, fetched
+	})
+	if fetched.times != 1 {
+		t.Errorf("%d connections for head and manifest", fetched.times)
+	}
+	for i := range 20 {
+		name := fmt.Sprintf("missed%d", i)
+		w.write(testenv.File(name, "x"))
+		w.announce(w.rec(event.Write, name))
+	}
+	a.Receiver("mem").Connected()
+	fetched.times = 0
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, w.serial)
+	if fetched.times != 1 {
+		t.Errorf("%d connections for head and journal", fetched.times)
+	}
+}
+
+// counted counts connections that fetch what the upstream exports.
+type counted struct {
+	catchup.Fetcher
+	times int
+}
+
+func (c *counted) Fetch(ctx context.Context, names []string, into string, max int64) error {
+	c.times++
+	return c.Fetcher.Fetch(ctx, names, into, max)
+}
+
 func (w *world) adopted2(rules *filter.Rules) *listener.Agent {
 	w.publishManifest()
 	a := w.agent(func(o *listener.Options) {

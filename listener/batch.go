@@ -217,7 +217,7 @@ func (b *batch) check(ctx context.Context, t *tree) ([]finding, error) {
 // ready makes sure that the upstream has what the batch is about, where the result alone would not prove it.
 func (b *batch) ready(ctx context.Context) error {
 	b.w.stage("ask the upstream")
-	h, err := b.w.upstreamHead(ctx)
+	h, err := b.w.upstreamHead(ctx, Along{})
 	switch {
 	case err != nil:
 		return err
@@ -237,7 +237,7 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 		return cause
 	}
 	b.w.stage("ask the upstream")
-	h, err := b.w.upstreamHead(ctx)
+	h, err := b.w.upstreamHead(ctx, following(b.v, b.v.Through+1))
 	switch {
 	case errors.Is(err, errNotExported):
 		return cause

@@ -16,17 +16,34 @@ import (
 
 // A CatchUp reads what the upstream exports in .mirrorbus/. Nothing that it returns is verified but what its methods say.
 type CatchUp interface {
-	// Head reads the upstream's head line. The error Is export.ErrNotExported if it has none.
-	Head(ctx context.Context) (line []byte, err error)
+	// Head reads the upstream's head line, and brings along what the call after it will want. The error Is export.ErrNotExported if it has none.
+	Head(ctx context.Context, along Along) (line []byte, err error)
 
-	// Journal reads the entries of an epoch from one serial to another, in order, as far as the upstream has them without a gap. None at all
-	// is no error: it has forgotten the first.
+	// Journal reads the entries of an epoch from one serial to another, in order, as far as the upstream has them without a gap, or as far as
+	// they came with the head. None at all is no error: it has forgotten the first.
 	Journal(ctx context.Context, e event.Epoch, from, to event.Serial) ([]export.Entry, error)
 
 	// Compare tells what brings the tree to the manifest that a verified head names, whose digest it checks. For a mirror that has every
 	// announcement up to a serial of the same epoch that is what was touched since, if the manifest reaches back so far; else (epoch "") it
 	// compares the whole tree. The error Is export.ErrNotExported if the upstream does not have that manifest.
 	Compare(ctx context.Context, h event.Head, e event.Epoch, applied event.Serial) (Difference, error)
+}
+
+// Along is what is brought in the same connection as the head. What the upstream does not have is left out.
+type Along struct {
+	Epoch    event.Epoch  // of the entries
+	From, To event.Serial // entries for Journal; From 0 for none
+	Manifest bool         // what is not here yet of the newest manifest, for Compare
+}
+
+// following are the entries after those that are here: what is known to be missing, and a few that may be news. One that the upstream does not have
+// costs it one lstat(2).
+func following(v view, from event.Serial) Along {
+	const few = 32
+	if v.Epoch == "" {
+		return Along{}
+	}
+	return Along{Epoch: v.Epoch, From: from, To: max(v.Top, from+few-1)}
 }
 
 // A Difference is what brings a tree to a manifest.
@@ -38,8 +55,8 @@ type Difference struct {
 
 var errNotExported = export.ErrNotExported
 
-// upstreamHead asks the upstream for its head, verifies and stores it.
-func (w *worker) upstreamHead(ctx context.Context) (*inbox.Head, error) {
+// upstreamHead asks the upstream for its head, and for what is brought along, verifies and stores it.
+func (w *worker) upstreamHead(ctx context.Context, along Along) (*inbox.Head, error) {
 	now := w.a.o.Now()
 	w.mu.Lock()
 	w.look, w.looked = time.Time{}, now
@@ -47,7 +64,7 @@ func (w *worker) upstreamHead(ctx context.Context) (*inbox.Head, error) {
 	if w.m.CatchUp == nil {
 		return nil, fmt.Errorf("the upstream's head: %w", errNotExported)
 	}
-	line, err := w.m.CatchUp.Head(ctx)
+	line, err := w.m.CatchUp.Head(ctx, along)
 	if err != nil {
 		return nil, fmt.Errorf("read the upstream's head: %w", err)
 	}
@@ -73,12 +90,29 @@ func (w *worker) upstreamHead(ctx context.Context) (*inbox.Head, error) {
 	return h, nil
 }
 
+// lookUp asks the upstream for its head, and takes in the announcements that follow what is here.
+func (w *worker) lookUp(ctx context.Context, v view) error {
+	h, err := w.upstreamHead(ctx, following(v, v.Through+1))
+	if errors.Is(err, errNotExported) {
+		return nil // an upstream without an export is no failure while nothing is missing
+	}
+	if err != nil || v.Epoch == "" || h.Epoch != v.Epoch || h.Serial <= v.Through {
+		return err
+	}
+	_, err = w.takeIn(ctx, v.Epoch, v.Through+1, h.Serial)
+	return err
+}
+
 // journal fetches what is missing between what is here and the upstream's head.
 func (w *worker) journal(ctx context.Context, v view) error {
 	w.begin(v.Top, v.now)
 	defer w.end()
 	w.stage("read the journal")
-	h, err := w.upstreamHead(ctx)
+	from := v.Through + 1
+	if first := w.pace.first(v); first != nil {
+		from = first.Serial
+	}
+	h, err := w.upstreamHead(ctx, following(v, from))
 	if errors.Is(err, errNotExported) {
 		w.setLost("the upstream has no journal")
 		return errAgain
@@ -88,10 +122,6 @@ func (w *worker) journal(ctx context.Context, v view) error {
 	}
 	if h.Epoch != v.Epoch {
 		return errAgain
-	}
-	from := v.Through + 1
-	if first := w.pace.first(v); first != nil {
-		from = first.Serial
 	}
 	if h.Serial < from {
 		return &behindError{at: h.Serial, want: v.Top}
@@ -163,7 +193,7 @@ func (w *worker) compare(ctx context.Context, v view) error {
 	w.begin(v.Top, v.now)
 	defer w.end()
 	w.stage("compare with the manifest")
-	h, err := w.upstreamHead(ctx)
+	h, err := w.upstreamHead(ctx, Along{Manifest: true})
 	switch {
 	case errors.Is(err, errNotExported) && v.Head != nil:
 		return w.full(ctx, v, v.Head.Head)

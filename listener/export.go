@@ -55,7 +55,7 @@ func (w *worker) exportHead(ctx context.Context) (news bool) {
 	}
 	h := s.Head
 	if h == nil || h.Epoch == s.Epoch && h.Serial < s.Applied {
-		if h, err = w.upstreamHead(ctx); err != nil {
+		if h, err = w.upstreamHead(ctx, Along{}); err != nil {
 			w.notCarried(ctx, err)
 			return false
 		}

@@ -101,10 +101,7 @@ func (w *worker) do(ctx context.Context, v view, act action) error {
 	w.log.Debug("next", "do", act.do, "why", act.why)
 	switch act.do {
 	case doLook:
-		if _, err := w.upstreamHead(ctx); !errors.Is(err, errNotExported) {
-			return err
-		}
-		return nil // an upstream without an export is no failure while nothing is missing
+		return w.lookUp(ctx, v)
 	case doJournal:
 		return w.journal(ctx, v)
 	case doCompare:

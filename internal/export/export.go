@@ -28,6 +28,10 @@ const (
 	ManifestDir = "manifest"
 )
 
+// NowDir holds the index and the shards of the newest manifest and nothing else, as second names of the files in ManifestDir: a reader that has some
+// of them gets the rest in one go, without having seen the index before. It may lag, and is not there on a file system without hard links.
+const NowDir = ManifestDir + "/now"
+
 // bucketSize is how many entries share a folder.
 const bucketSize = 64
 

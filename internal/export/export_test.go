@@ -385,9 +385,37 @@ func TestPruneKeepsAReplacedManifestForItsGrace(t *testing.T) {
 	for _, s := range second.Shards {
 		want = append(want, export.ShardFile(s.Digest))
 	}
+	for _, name := range slices.Clone(want) {
+		want = append(want, filepath.Join(export.NowDir, filepath.Base(name)))
+	}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, files(t, dir)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The folder of the newest manifest holds nothing else, and costs no room of its own.
+func TestNewestManifestByItself(t *testing.T) {
+	w, dir := writer(t)
+	_, first := put(t, w, tree(300, 3), 100, event.Digest{})
+	check(t, os.WriteFile(filepath.Join(dir, export.NowDir, "left over"), nil, 0o644))
+	ix, d := put(t, w, append(tree(200, 3), tree(300, 4)[200:]...), 100, first)
+	want := []string{export.IndexFile(d)}
+	for _, s := range ix.Shards {
+		want = append(want, export.ShardFile(s.Digest))
+	}
+	now, err := os.ReadDir(filepath.Join(dir, export.NowDir))
+	check(t, err)
+	if len(now) != len(want) {
+		t.Errorf("%d files, want %d: %v", len(now), len(want), now)
+	}
+	for _, name := range want {
+		one, err := os.Stat(filepath.Join(dir, name))
+		check(t, err)
+		other, err := os.Stat(filepath.Join(dir, export.NowDir, filepath.Base(name)))
+		if check(t, err); !os.SameFile(one, other) {
+			t.Errorf("%s is there twice", name)
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func (w *Writer) pruneManifests(k Keep) error {
 	}
 	var errs []error
 	for _, name := range names {
-		if !needed[name] {
+		if !needed[name] && name != path.Base(NowDir) {
 			errs = append(errs, gone(w.root.Remove(path.Join(ManifestDir, name))))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -111,7 +112,39 @@ func (w *Writer) PutManifest(ix Index, previous event.Digest, shard func(Shard) 
 	if err := w.put(IndexFile(d), text); err != nil {
 		return event.Digest{}, err
 	}
-	return d, w.touch(previous)
+	return d, errors.Join(w.show(ix, d), w.touch(previous))
+}
+
+// show makes NowDir hold what this manifest consists of. A reader that meets it half way finds the rest in ManifestDir.
+func (w *Writer) show(ix Index, index event.Digest) error {
+	files := []string{IndexFile(index)}
+	for _, s := range ix.Shards {
+		files = append(files, ShardFile(s.Digest))
+	}
+	if err := w.mkdir(NowDir); err != nil {
+		return err
+	}
+	there, err := w.names(NowDir)
+	if err != nil {
+		return err
+	}
+	left := map[string]bool{}
+	for _, name := range there {
+		left[name] = true
+	}
+	for _, f := range files {
+		if name := path.Base(f); left[name] {
+			delete(left, name)
+		} else if err := w.root.Link(f, path.Join(NowDir, name)); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) {
+			return w.root.RemoveAll(NowDir) // this file system has no hard links
+		} else if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("export %s: %w", NowDir, err)
+		}
+	}
+	for name := range left {
+		err = errors.Join(err, w.root.RemoveAll(path.Join(NowDir, name)))
+	}
+	return err
 }
 
 // touch notes on an index that it is being replaced now.

@@ -1,7 +1,8 @@
 // Package catchup reads what the upstream exports in a module's folder .mirrorbus/: its head, the journal a mirror missed, and the manifest, which it
 // compares with the mirror's tree. That is how a mirror finds its way back whatever was lost.
 //
-// The cost is that of what was missed: entries are asked for by name, and of a manifest only the shards that are not here yet. Nothing is believed
+// The cost is one connection and what was missed: with the head come the entries that may follow, asked for by name, or what is not here yet of
+// the manifest. Nothing is believed
 // because it came from the upstream: lines are returned as read, for a gate to verify; a manifest counts because a verified head names
 // its digest, a shard because the index names its digest, and what was fetched and is not so is thrown away.
 package catchup
@@ -19,11 +20,13 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/export"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
-// A Fetcher copies files of the upstream's module: names, relative to the module, to the same names below the folder into. It replaces what is
-// there only if size or time differ, and sets the upstream's times. A name that the upstream lacks, and a file larger than max bytes, is left out and is no error.
+// A Fetcher copies files of the upstream's module, or folders with what is below: names, relative to the module, to the same names below the folder
+// into. It replaces what is there only if size or time differ, and sets the upstream's times. What the upstream lacks or just removes, and a file larger
+// than max bytes, is left out and is no error.
 type Fetcher interface {
 	Fetch(ctx context.Context, names []string, into string, max int64) error
 }
@@ -33,7 +36,20 @@ type Rsync struct{ Runner *rsync.Runner }
 
 // Fetch implements Fetcher. It is one connection for up to rsync.MaxNames names.
 func (r Rsync) Fetch(ctx context.Context, names []string, into string, max int64) error {
-	_, err := r.Runner.Run(ctx, rsync.Job{Mode: rsync.Fetch, Paths: names, Into: into, MaxSize: max})
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	_, err := r.Runner.Run(ctx, rsync.Job{Mode: rsync.Fetch, Paths: names, Into: into, MaxSize: max, Progress: func(p rsync.Progress) {
+		if p.Items > maxFetchFiles || p.Bytes > maxFetchBytes {
+			stop(fmt.Errorf("the upstream's %s/ is larger than %d files or %d bytes", event.ExportDir, maxFetchFiles, maxFetchBytes))
+		}
+	}})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var failed *rsync.Error
+	if errors.As(err, &failed) && failed.Class == rsync.Vanished {
+		return nil
+	}
 	return err
 }
 
@@ -47,6 +63,8 @@ type Source struct {
 	Links []string      // symbolic links in it that stand for directories of the module
 	Rules *filter.Rules // what of the module this mirror carries
 	Mask  uint32        // permission bits that this mirror drops
+
+	brought listener.Along // what came with the head, for the call that follows
 }
 
 // ErrGap says that the upstream's journal does not have what was asked for: it forgot, or never got so far.
@@ -56,6 +74,9 @@ var ErrGap = errors.New("gap in the upstream's journal")
 const (
 	maxEntry   = 16 << 20  // one journal entry; a larger one is left to the manifest
 	maxJournal = 128 << 20 // all entries that one call returns
+
+	maxFetchBytes = 2 << 30 // one connection; the manifest of a million files is 2 MiB
+	maxFetchFiles = 100_000
 )
 
 // maxEntries is the most entries that one call asks for: 16 buckets.
@@ -76,13 +97,28 @@ func (s *Source) fetch(ctx context.Context, names []string, max int64) error {
 	return s.Fetcher.Fetch(ctx, full, s.State, max)
 }
 
-// Head reads the upstream's head line, not verified. The error Is export.ErrNotExported if it has none.
-func (s *Source) Head(ctx context.Context) ([]byte, error) {
-	if err := s.forget(export.HeadFile); err != nil { // a head of the same size and second must not be taken for this one
+// Head implements listener.CatchUp: head and what is brought along are one connection.
+func (s *Source) Head(ctx context.Context, along listener.Along) ([]byte, error) {
+	names, max := []string{export.HeadFile}, int64(event.MaxLine+1)
+	if err := s.forget(export.HeadFile, export.JournalDir); err != nil { // a head of the same size and second must not be taken for this one
 		return nil, err
 	}
-	if err := s.fetch(ctx, []string{export.HeadFile}, event.MaxLine+1); err != nil {
+	s.brought = listener.Along{}
+	if along.From > 0 {
+		along.To = min(along.To, along.From+maxEntries-1)
+		names, max = append(names, entryNames(along.Epoch, along.From, along.To)...), maxEntry
+	}
+	if along.Manifest {
+		names, max = append(names, export.NowDir), export.MaxShard
+	}
+	if err := s.fetch(ctx, names, max); err != nil {
 		return nil, err
+	}
+	s.brought = along
+	if along.Manifest {
+		if err := s.adopt(); err != nil {
+			return nil, err
+		}
 	}
 	r, err := export.OpenReader(s.export())
 	if err != nil {
@@ -99,16 +135,30 @@ func (s *Source) Journal(ctx context.Context, e event.Epoch, from, to event.Seri
 		return nil, fmt.Errorf("journal of module %s from serial %d to %d: %w", s.Module, from, to, ErrGap)
 	}
 	to = min(to, from+maxEntries-1)
-	var names []string
-	for n := from; n <= to; n++ {
-		names = append(names, export.EntryFile(e, n))
+	if b := s.brought; b.Epoch == e && b.From > 0 && b.From <= from && from <= b.To {
+		if entries, err := s.take(e, from, min(to, b.To)); err != nil || len(entries) > 0 {
+			return entries, err
+		} // else the head may have been written after its entries were looked for
 	}
 	if err := s.forget(export.JournalDir); err != nil {
 		return nil, err
 	}
-	if err := s.fetch(ctx, names, maxEntry); err != nil {
+	if err := s.fetch(ctx, entryNames(e, from, to), maxEntry); err != nil {
 		return nil, err
 	}
+	return s.take(e, from, to)
+}
+
+func entryNames(e event.Epoch, from, to event.Serial) (names []string) {
+	for n := from; n <= to; n++ {
+		names = append(names, export.EntryFile(e, n))
+	}
+	return names
+}
+
+// take reads entries that were fetched and forgets them.
+func (s *Source) take(e event.Epoch, from, to event.Serial) ([]export.Entry, error) {
+	s.brought = listener.Along{}
 	entries, err := s.entries(e, from, to)
 	return entries, errors.Join(err, s.forget(export.JournalDir))
 }
@@ -136,8 +186,8 @@ func (s *Source) entries(e event.Epoch, from, to event.Serial) ([]export.Entry, 
 	return entries, nil
 }
 
-// forget removes a file or folder of what was fetched.
-func (s *Source) forget(name string) error {
+// forget removes files or folders of what was fetched.
+func (s *Source) forget(names ...string) error {
 	root, err := os.OpenRoot(s.State)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -145,7 +195,10 @@ func (s *Source) forget(name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(root.RemoveAll(path.Join(event.ExportDir, name)), root.Close())
+	for _, name := range names {
+		err = errors.Join(err, root.RemoveAll(path.Join(event.ExportDir, name)))
+	}
+	return errors.Join(err, root.Close())
 }
 
 // skipped tells whether a path of the tree is not the module's: what belongs to mirrorbus, and where rsync keeps unfinished files.

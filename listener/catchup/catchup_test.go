@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -171,12 +172,12 @@ func (w *world) manifest(records []event.Record, size int) event.Head {
 
 func TestHeadIsReadAnewEachTime(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.src.Head(t.Context()); !errors.Is(err, export.ErrNotExported) {
+	if _, err := w.src.Head(t.Context(), listener.Along{}); !errors.Is(err, export.ErrNotExported) {
 		t.Errorf("without an export: %v", err)
 	}
 	for _, serial := range []event.Serial{11, 12} { // same size, perhaps the same second
 		w.head(serial, event.Digest{})
-		line, err := w.src.Head(t.Context())
+		line, err := w.src.Head(t.Context(), listener.Along{})
 		check(t, err)
 		said, err := event.Read(line)
 		check(t, err)
@@ -261,11 +262,12 @@ func TestManifestFetchesOnlyShardsThatAreNotHere(t *testing.T) {
 	for i := range 100 {
 		records = append(records, event.Record{Op: event.Write, Mode: event.ModeFile | 0o644, Serial: 5, Path: fmt.Sprintf("f%03d", i)})
 	}
-	for _, c := range []struct{ change, calls, names int }{{-1, 2, 11}, {-1, 0, 0}, {33, 2, 2}} {
+	for _, c := range []struct{ change, calls, files int }{{-1, 1, 11}, {-1, 0, 0}, {33, 1, 2}} {
 		if c.change >= 0 {
 			records[c.change].Size = 7
 		}
 		h := w.manifest(records, 10)
+		before := w.parts()
 		w.calls, w.asked = 0, nil
 		m, err := w.src.Manifest(t.Context(), h)
 		check(t, err)
@@ -278,9 +280,99 @@ func TestManifestFetchesOnlyShardsThatAreNotHere(t *testing.T) {
 			n++
 		}
 		check(t, m.Close())
-		if n != 100 || w.calls != c.calls || len(w.asked) != c.names {
-			t.Errorf("%d records in %d calls for %d names, want %d and %d", n, w.calls, len(w.asked), c.calls, c.names)
+		if files := w.newParts(before); n != 100 || w.calls != c.calls || files != c.files {
+			t.Errorf("%d records in %d calls that brought %d files, want %d and %d", n, w.calls, files, c.calls, c.files)
 		}
+	}
+}
+
+// parts are the inodes of what the mirror has of manifests; what was fetched again has another.
+func (w *world) parts() map[uint64]bool {
+	all := map[uint64]bool{}
+	files, err := filepath.Glob(filepath.Join(w.src.State, event.ExportDir, export.ManifestDir, "*"))
+	check(w.t, err)
+	for _, f := range files {
+		info, err := os.Lstat(f)
+		check(w.t, err)
+		if info.Mode().IsRegular() {
+			all[info.Sys().(*syscall.Stat_t).Ino] = true
+		}
+	}
+	return all
+}
+
+func (w *world) newParts(before map[uint64]bool) (n int) {
+	for ino := range w.parts() {
+		if !before[ino] {
+			n++
+		}
+	}
+	return n
+}
+
+// Head and what was missed are one connection: the entries of the journal, and of the manifest what is not here yet.
+func TestCatchingUpIsOneConnection(t *testing.T) {
+	w := newWorld(t)
+	w.announce(1, 20)
+	var records []event.Record
+	for i := range 100 {
+		records = append(records, event.Record{Op: event.Write, Mode: event.ModeFile | 0o644, Serial: 5, Path: fmt.Sprintf("f%03d", i)})
+	}
+	w.manifest(records, 10)
+	w.head(20, event.Digest{})
+	_, err := w.src.Head(t.Context(), listener.Along{Epoch: epoch, From: 12, To: 43})
+	check(t, err)
+	entries, err := w.src.Journal(t.Context(), epoch, 12, 20)
+	check(t, err)
+	if len(entries) != 9 || entries[0].Serial != 12 || w.calls != 1 {
+		t.Errorf("%d entries in %d connections", len(entries), w.calls)
+	}
+	entries, err = w.src.Journal(t.Context(), epoch, 12, 20)
+	if check(t, err); len(entries) != 9 || w.calls != 2 {
+		t.Errorf("asked again, with no head before: %d entries in %d connections", len(entries), w.calls)
+	}
+	for _, c := range []struct {
+		change, files int
+	}{{-1, 11}, {33, 2}, {-1, 0}} {
+		if c.change >= 0 {
+			records[c.change].Size = 7
+		}
+		h := w.manifest(records, 10)
+		before := w.parts()
+		w.calls = 0
+		_, err = w.src.Head(t.Context(), listener.Along{Manifest: true})
+		check(t, err)
+		m, err := w.src.Manifest(t.Context(), h)
+		check(t, err)
+		check(t, m.Close())
+		if files := w.newParts(before); w.calls != 1 || files != c.files {
+			t.Errorf("manifest in %d connections that brought %d files, want %d", w.calls, files, c.files)
+		}
+	}
+}
+
+// What the head says and what came with it need not be of one moment: what is missing then is asked for again.
+func TestAHeadNewerThanWhatCameWithIt(t *testing.T) {
+	w := newWorld(t)
+	w.head(3, event.Digest{})
+	_, err := w.src.Head(t.Context(), listener.Along{Epoch: epoch, From: 1, To: 32})
+	check(t, err)
+	w.announce(1, 3)
+	if entries, err := w.src.Journal(t.Context(), epoch, 1, 3); err != nil || len(entries) != 3 || w.calls != 2 {
+		t.Errorf("%d entries in %d connections, %v", len(entries), w.calls, err)
+	}
+	records := []event.Record{{Op: event.Write, Mode: event.ModeFile, Serial: 1, Path: "a"}}
+	older := w.manifest(records, 1)
+	records[0].Size = 1
+	w.manifest(records, 1) // its predecessor stays readable by name
+	w.calls = 0
+	_, err = w.src.Head(t.Context(), listener.Along{Manifest: true})
+	check(t, err)
+	m, err := w.src.Manifest(t.Context(), older)
+	check(t, err)
+	check(t, m.Close())
+	if w.calls < 2 {
+		t.Errorf("%d connections brought a manifest that is no longer the newest", w.calls)
 	}
 }
 
@@ -289,7 +381,7 @@ func TestDamagedManifestIsRefusedAndMended(t *testing.T) {
 	records := []event.Record{{Op: event.Write, Mode: event.ModeFile, Serial: 1, Path: "a"}, {Op: event.Write, Mode: event.ModeFile, Serial: 1, Path: "b"}}
 	h := w.manifest(records, 1)
 	folder := filepath.Join(w.master, event.ExportDir, export.ManifestDir)
-	files, err := os.ReadDir(folder)
+	files, err := os.ReadDir(filepath.Join(w.master, event.ExportDir, export.NowDir))
 	check(t, err)
 	for _, f := range files {
 		name := filepath.Join(folder, f.Name())
@@ -310,6 +402,7 @@ func TestDamagedManifestIsRefusedAndMended(t *testing.T) {
 		}
 		check(t, os.RemoveAll(w.src.State))
 		check(t, os.Remove(name))
+		check(t, os.Remove(filepath.Join(folder, "now", f.Name())))
 		if _, err := w.src.Manifest(t.Context(), h); !errors.Is(err, export.ErrNotExported) {
 			t.Errorf("without %s: %v", f.Name(), err)
 		}

@@ -26,8 +26,9 @@ func (m *Manifest) Close() error { return m.reader.Close() }
 // Records yields its entries and tombstones in order of their paths.
 func (m *Manifest) Records() export.Records { return m.reader.Records(m.Index) }
 
-// Manifest fetches the manifest that a verified head names, in one connection for the index and one for the shards that are not here yet. The error
-// Is export.ErrNotExported if the upstream does not have all of it: it may just have made a new one, which its next head will name.
+// Manifest returns the manifest that a verified head names, from what came with the head, else in one connection for what is not here yet. If the
+// upstream has just made a newer one, the index and the shards of this one are asked for by name. The error Is export.ErrNotExported if it does not
+// have all of them: its next head will name another.
 func (s *Source) Manifest(ctx context.Context, h event.Head) (*Manifest, error) {
 	if h.Module != s.Module || h.Manifest.IsZero() {
 		return nil, fmt.Errorf("manifest of module %s: %w: the head of module %s names none", s.Module, export.ErrNotExported, h.Module)
@@ -50,14 +51,52 @@ func (s *Source) index(ctx context.Context, h event.Head) (*export.Reader, expor
 	if r, ix, err := s.openIndex(h); err == nil {
 		return r, ix, nil
 	}
+	if err := s.fetch(ctx, []string{export.NowDir}, export.MaxShard); err != nil {
+		return nil, export.Index{}, fmt.Errorf("fetch the manifest: %w", err)
+	}
+	if err := s.adopt(); err != nil {
+		return nil, export.Index{}, err
+	}
+	if r, ix, err := s.openIndex(h); err == nil {
+		return r, ix, nil
+	}
 	name := export.IndexFile(h.Manifest)
-	if err := s.forget(name); err != nil {
+	if err := s.forget(name, nowName(name)); err != nil {
 		return nil, export.Index{}, err
 	}
 	if err := s.fetch(ctx, []string{name}, export.MaxIndex); err != nil {
 		return nil, export.Index{}, fmt.Errorf("fetch the manifest's index: %w", err)
 	}
 	return s.openIndex(h)
+}
+
+// nowName is the second name of an index or shard.
+func nowName(file string) string { return path.Join(export.NowDir, path.Base(file)) }
+
+// adopt gives what was fetched as part of the newest manifest its first name. The second stays, so that rsync sees what need not be fetched again.
+func (s *Source) adopt() error {
+	root, err := os.OpenRoot(s.export())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // nothing was written through it that could be lost
+	files, err := fs.ReadDir(root.FS(), export.NowDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, f := range files {
+		name := path.Join(export.ManifestDir, f.Name())
+		if !f.Type().IsRegular() {
+			continue
+		}
+		if linkErr := root.Link(nowName(name), name); !errors.Is(linkErr, fs.ErrExist) {
+			err = errors.Join(err, linkErr)
+		}
+	}
+	return err
 }
 
 func (s *Source) openIndex(h event.Head) (*export.Reader, export.Index, error) {
@@ -83,7 +122,7 @@ func (s *Source) shards(ctx context.Context, r *export.Reader, ix export.Index) 
 		if s.whole(shard) == nil {
 			continue
 		}
-		if err := s.forget(export.ShardFile(shard.Digest)); err != nil {
+		if err := s.forget(export.ShardFile(shard.Digest), nowName(export.ShardFile(shard.Digest))); err != nil {
 			return err
 		}
 		want = append(want, shard)
@@ -135,13 +174,19 @@ func (s *Source) prune(index event.Digest, ix export.Index) error {
 	for _, shard := range ix.Shards {
 		keep[path.Base(export.ShardFile(shard.Digest))] = true
 	}
-	files, err := os.ReadDir(filepath.Join(s.export(), export.ManifestDir))
-	for _, f := range files {
-		if !keep[f.Name()] {
-			err = errors.Join(err, s.forget(path.Join(export.ManifestDir, f.Name())))
+	var errs []error
+	for _, dir := range []string{export.ManifestDir, export.NowDir} {
+		files, err := os.ReadDir(filepath.Join(s.export(), dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, f := range files {
+			if name := path.Join(dir, f.Name()); name != export.NowDir && !keep[f.Name()] {
+				errs = append(errs, s.forget(name))
+			}
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Missed is what a mirror at serial applied of the manifest's epoch missed, as a path set. It costs no walk of the tree. The error Is ErrGap if

@@ -55,7 +55,7 @@ func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, f
 	}
 	s := d.source(c, r, rules)
 	s.State += ".verify" // the agent's own may be in use
-	head, err := d.upstreamHead(ctx, s)
+	head, err := d.upstreamHead(ctx, s, true)
 	if err != nil {
 		return err
 	}
@@ -178,9 +178,9 @@ func (d *Daemon) configOf(name event.Module) (c listener.ModuleConfig) {
 	return c
 }
 
-// upstreamHead reads and verifies the upstream's head.
-func (d *Daemon) upstreamHead(ctx context.Context, s *catchup.Source) (event.Head, error) {
-	line, err := s.Head(ctx)
+// upstreamHead reads and verifies the upstream's head. With manifest it brings that along.
+func (d *Daemon) upstreamHead(ctx context.Context, s *catchup.Source, manifest bool) (event.Head, error) {
+	line, err := s.Head(ctx, listener.Along{Manifest: manifest})
 	if err != nil {
 		return event.Head{}, err
 	}
@@ -226,7 +226,7 @@ func CheckUpstream(ctx context.Context, conf *listener.Config, c listener.Module
 	}
 	s := d.source(c, r, nil)
 	s.State += ".doctor"
-	head, err := d.upstreamHead(ctx, s)
+	head, err := d.upstreamHead(ctx, s, false)
 	switch {
 	case errors.Is(err, export.ErrNotExported):
 		return bad(err, "does the hub run on the master, and does its rsync module show .mirrorbus/?")
