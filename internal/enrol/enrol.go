@@ -4,6 +4,7 @@ package enrol
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,8 +134,8 @@ func names(modules []Module) []string {
 }
 
 // AddMirror appends a mirror to the master's trust file: its key may sign reports, and nothing else. The file is replaced as a whole. A mirror
-// that is there already with this key is left as it is.
-func AddMirror(trust, name, publicKey string) error {
+// that is there already with this key is left as it is. Of several at once, none is lost.
+func AddMirror(trust, name, publicKey string) (err error) {
 	if _, err := event.ParsePrincipal(name); err != nil {
 		return fault.With(err, fault.Usage, "")
 	}
@@ -142,6 +143,11 @@ func AddMirror(trust, name, publicKey string) error {
 	if err != nil {
 		return fault.With(err, fault.Usage, "give it as `mirrorbus init mirror` printed it: 'ssh-ed25519 AAAA…'")
 	}
+	release, err := lockDir(filepath.Dir(trust))
+	if err != nil {
+		return fmt.Errorf("trust file: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	old, err := os.ReadFile(trust)
 	if err != nil {
 		return fmt.Errorf("trust file: %w", err)

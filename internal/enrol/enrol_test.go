@@ -1,6 +1,7 @@
 package enrol_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
@@ -289,6 +291,28 @@ func TestDamagedJoinWord(t *testing.T) {
 		if _, err := enrol.ParseJoin(j.String()); fault.StatusOf(err) != fault.Usage {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestAddMirrorsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	_, join := initMaster(t, dir)
+	trust := filepath.Join(dir, "allowed_signers")
+	var g errgroup.Group
+	const count = 20
+	for i := range count {
+		name := fmt.Sprintf("mirror%02d", i)
+		_, key, err := enrol.InitMirror(mirror(t.TempDir(), name, join))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Go(func() error { return enrol.AddMirror(trust, name, key) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(read(t, trust), "\nmirror"); n != count {
+		t.Errorf("%d of %d mirrors stand in the trust file", n, count)
 	}
 }
 

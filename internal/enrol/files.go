@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
@@ -92,6 +93,23 @@ func create(path, data string, mode fs.FileMode) error {
 	}
 	_, err = f.WriteString(data)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// lockDir waits until no other process changes a file of the folder that is locked so.
+func lockDir(dir string) (release func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+	}
+	return f.Close, nil
 }
 
 // replace puts data in the place of the file path at once.
