@@ -72,32 +72,32 @@ func checkSet(t *rapid.T, what string, h eventtest.History, s event.PathSet) {
 	}
 }
 
-func TestMergedSetsDoWhatTheyDoOneByOne(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{})
-		mirror := h.States[0].Clone()
-		for i, s := range h.Sets {
-			obey(t, mirror, h.States[i+1], s)
-		}
-		if diff := eventtest.Diff(mirror, h.Last()); diff != nil {
-			t.Fatalf("the sets one by one leave %q", diff)
-		}
-		checkSet(t, "all at once", h, event.Merge(h.Sets...))
-		cut := rapid.IntRange(0, len(h.Sets)).Draw(t, "cut")
-		checkSet(t, "in two parts", h, event.Merge(event.Merge(h.Sets[:cut]...), event.Merge(h.Sets[cut:]...)))
-	})
+func TestMergedSetsDoWhatTheyDoOneByOne(t *testing.T) { rapid.Check(t, mergesAsOneByOne) }
+
+func mergesAsOneByOne(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{})
+	mirror := h.States[0].Clone()
+	for i, s := range h.Sets {
+		obey(t, mirror, h.States[i+1], s)
+	}
+	if diff := eventtest.Diff(mirror, h.Last()); diff != nil {
+		t.Fatalf("the sets one by one leave %q", diff)
+	}
+	checkSet(t, "all at once", h, event.Merge(h.Sets...))
+	cut := rapid.IntRange(0, len(h.Sets)).Draw(t, "cut")
+	checkSet(t, "in two parts", h, event.Merge(event.Merge(h.Sets[:cut]...), event.Merge(h.Sets[cut:]...)))
 }
 
-func TestMergeServesAMirrorThatStandsInBetween(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{})
-		at := rapid.IntRange(0, len(h.Sets)).Draw(t, "the mirror's serial")
-		mirror := h.States[at].Clone()
-		obey(t, mirror, h.Last(), event.Merge(h.Sets...))
-		if diff := eventtest.Diff(mirror, h.Last()); diff != nil {
-			t.Fatalf("leaves %q", diff)
-		}
-	})
+func TestMergeServesAMirrorThatStandsInBetween(t *testing.T) { rapid.Check(t, servesInBetween) }
+
+func servesInBetween(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{})
+	at := rapid.IntRange(0, len(h.Sets)).Draw(t, "the mirror's serial")
+	mirror := h.States[at].Clone()
+	obey(t, mirror, h.Last(), event.Merge(h.Sets...))
+	if diff := eventtest.Diff(mirror, h.Last()); diff != nil {
+		t.Fatalf("leaves %q", diff)
+	}
 }
 
 func TestMergeOfListsOfFilesLosesAtMostEmptyDirectories(t *testing.T) {
@@ -112,23 +112,23 @@ func TestMergeOfListsOfFilesLosesAtMostEmptyDirectories(t *testing.T) {
 	})
 }
 
-func TestCondensedSetsDoTheSame(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{})
-		limit := rapid.IntRange(0, 6).Draw(t, "limit")
-		var sets []event.PathSet
-		for i, s := range h.Sets {
-			short, ok := s.Condense(rapid.IntRange(0, 2).Draw(t, "per directory"), limit)
-			t.Logf("%q condensed is %q", s.Encode(), short.Encode())
-			if ok != (len(short) <= limit) {
-				t.Fatalf("%d records are said to be within %d: %v", len(short), limit, ok)
-			}
-			one := eventtest.History{States: h.States[i : i+2]}
-			checkSet(t, "condensed", one, short)
-			sets = append(sets, short)
+func TestCondensedSetsDoTheSame(t *testing.T) { rapid.Check(t, condensesToTheSame) }
+
+func condensesToTheSame(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{})
+	limit := rapid.IntRange(0, 6).Draw(t, "limit")
+	var sets []event.PathSet
+	for i, s := range h.Sets {
+		short, ok := s.Condense(rapid.IntRange(0, 2).Draw(t, "per directory"), limit)
+		t.Logf("%q condensed is %q", s.Encode(), short.Encode())
+		if ok != (len(short) <= limit) {
+			t.Fatalf("%d records are said to be within %d: %v", len(short), limit, ok)
 		}
-		checkSet(t, "condensed and merged", h, event.Merge(sets...))
-	})
+		one := eventtest.History{States: h.States[i : i+2]}
+		checkSet(t, "condensed", one, short)
+		sets = append(sets, short)
+	}
+	checkSet(t, "condensed and merged", h, event.Merge(sets...))
 }
 
 func TestWhatIsSwallowedIsCoveredAndTrue(t *testing.T) {

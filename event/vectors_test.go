@@ -206,18 +206,22 @@ func TestLineVectorsAreCurrent(t *testing.T) {
 	}
 }
 
-func checkVerdict(t *testing.T, want string, err error) {
-	t.Helper()
-	got := "ok"
+// verdict is what a line was found to be.
+func verdict(err error) string {
 	switch {
 	case errors.Is(err, event.ErrRefused):
-		got = "refused"
+		return "refused"
 	case errors.Is(err, event.ErrFormat):
-		got = "malformed"
+		return "malformed"
 	case err != nil:
-		got = "untyped: " + err.Error()
+		return "untyped: " + err.Error()
 	}
-	if got != want {
+	return "ok"
+}
+
+func checkVerdict(t *testing.T, want string, err error) {
+	t.Helper()
+	if got := verdict(err); got != want {
 		t.Errorf("verdict %s, want %s (%v)", got, want, err)
 	}
 }
