@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
@@ -126,7 +127,7 @@ func (p *peer) take(ctx context.Context, m transports.Message) error {
 // oneLine makes text fit a line of the protocol, and a terminal.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) { // among them the C1 controls, which some terminals obey
 			return ' '
 		}
 		return r

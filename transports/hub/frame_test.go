@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -166,4 +168,36 @@ func TestRecentForgetsTheOldest(t *testing.T) {
 	if len(r.set) != maxRecent || r.set[key{id: "9"}] || !r.set[key{id: "10"}] || !r.set[key{id: fmt.Sprint(maxRecent + 9)}] {
 		t.Errorf("%d are remembered", len(r.set))
 	}
+}
+
+// FuzzAnswer: only the answer to just this message counts, and what it says fits a line of a log.
+func FuzzAnswer(f *testing.F) {
+	f.Add("ok a", "a")
+	f.Add("err a not\x1b[2J now", "a")
+	f.Add("err a  ", "")
+	f.Fuzz(func(t *testing.T, line, id string) {
+		refusal, ok := parseAnswer(line, transports.Message{ID: id, Topic: transports.Topic{Kind: transports.Report, Module: "m"}})
+		if ok && line != "ok "+id && !strings.HasPrefix(line, "err "+id+" ") || (ok && refusal == nil) != (line == "ok "+id) {
+			t.Errorf("%q is taken for an answer to %q: %v", line, id, refusal)
+		}
+		if text := fmt.Sprint(refusal); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+			t.Errorf("%q becomes %q", line, text)
+		}
+	})
+}
+
+// FuzzPin: a pin that is taken recognises some key and says so in the form in which OpenSSH shows it.
+func FuzzPin(f *testing.F) {
+	f.Add("SHA256:" + strings.Repeat("A", 43))
+	f.Add("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPjHc2YNEDYwp7VlGjSEhHyJK6XI8dyhNRRbHr3BsOT hub")
+	f.Add("# hub\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPjHc2YNEDYwp7VlGjSEhHyJK6XI8dyhNRRbHr3BsOT")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePin(text)
+		if err != nil {
+			return
+		}
+		if len(p.want) != 1 || len(p.want[0]) != len("SHA256:")+43 || !strings.HasPrefix(p.want[0], "SHA256:") {
+			t.Errorf("%q is read as %+v", text, p)
+		}
+	})
 }
