@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -23,7 +24,7 @@ type Module struct {
 
 // RsyncdOptions are what concerns the whole daemon. The zero value is a plain one.
 type RsyncdOptions struct {
-	Binary string   // "rsync" if empty
+	Binary string   // if empty what RsyncdBinary says, and "rsync" without that
 	MOTD   string   // message of the day
 	Extra  []string // further global lines
 }
@@ -40,7 +41,7 @@ type Rsyncd struct {
 func StartRsyncd(t testing.TB, o RsyncdOptions, modules ...Module) *Rsyncd {
 	t.Helper()
 	if o.Binary == "" {
-		o.Binary = Need(t, "rsync")
+		o.Binary = Need(t, cmp.Or(os.Getenv(RsyncdBinary), "rsync"))
 	}
 	var err error
 	for range 3 { // another process may take the port first

@@ -1,0 +1,35 @@
+package rsync
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+)
+
+// What this suite shows with the rsync of the system it shows again with an older one on either side: most mirrors and upstreams in the world have
+// not been updated since yesterday. Both runs are processes of their own, and wait more than they work.
+func TestAgainWithAnOlderRsync(t *testing.T) {
+	if os.Getenv(testBinary) != "" || os.Getenv(testenv.RsyncdBinary) != "" {
+		t.Skip("this is a run with another rsync already")
+	}
+	older := testenv.OlderRsync(t)
+	for name, variable := range map[string]string{"on the mirror": testBinary, "on the upstream": testenv.RsyncdBinary} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(os.Args[0], "-test.timeout=5m", "-test.v")
+			cmd.Env = append(os.Environ(), variable+"="+older)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s=%s: %v\n%s", variable, older, err, out)
+			}
+			ran := strings.Count(string(out), "\n--- PASS: ")
+			if ran < 50 {
+				t.Errorf("only %d tests ran: %s", ran, out)
+			}
+			t.Logf("%d tests passed with %s=%s", ran, variable, older)
+		})
+	}
+}
