@@ -56,10 +56,11 @@ func keyLine(key ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
-// parseKey reads one public key, with or without a comment.
+// parseKey reads one public key, with or without a comment. It must be one line, since what the library takes for a comment before it could be
+// a line of its own in a trust file.
 func parseKey(s string) (ssh.PublicKey, error) {
-	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(s))
-	if err != nil || len(options) > 0 || strings.TrimSpace(string(rest)) != "" {
+	key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(s))
+	if err != nil || len(options) > 0 || strings.ContainsAny(strings.TrimSpace(s), "\r\n") {
 		return nil, fmt.Errorf("%.60q is not one public key", s)
 	}
 	return key, nil
