@@ -1,0 +1,164 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// manifestPause is how long a new module waits before it looks again whether the upstream has a manifest.
+const manifestPause = 5 * time.Second
+
+// compare brings the tree to the upstream's head whatever it is now: by comparison with the manifest, else by an rsync of everything.
+func (w *worker) compare(ctx context.Context, v view) error {
+	w.begin(v.Top, v.now)
+	defer w.end()
+	w.stage("compare with the manifest")
+	h, err := w.upstreamHead(ctx, Along{Manifest: true})
+	switch {
+	case errors.Is(err, errNotExported) && v.Head != nil:
+		return w.full(ctx, v, v.Head.Head)
+	case errors.Is(err, errNotExported):
+		return fmt.Errorf("the upstream exports nothing and no head was heard yet, so it is not known where it stands: %w", err)
+	case err != nil:
+		return err
+	case h.Epoch == v.Epoch && h.Serial < v.Top:
+		return &behindError{at: h.Serial, want: v.Top}
+	case h.Manifest.IsZero() && v.Epoch == "" && v.now.Sub(v.Created) < w.a.o.Patience:
+		return &laterError{manifestPause, "the upstream has no manifest yet; a master builds it when it is new"}
+	case h.Manifest.IsZero():
+		return w.full(ctx, v, h.Head)
+	}
+	if err := w.pay(ctx, v, workManifest); err != nil {
+		return err
+	}
+	d, err := w.m.CatchUp.Compare(ctx, h.Head, v.Epoch, v.Applied)
+	if errors.Is(err, errNotExported) {
+		return w.full(ctx, v, h.Head)
+	}
+	if err != nil {
+		return fmt.Errorf("compare with the manifest: %w", err)
+	}
+	return w.bring(ctx, v, h.Head, d)
+}
+
+// bring applies a difference and what was announced after its manifest.
+func (w *worker) bring(ctx context.Context, v view, h event.Head, d Difference) (err error) {
+	b := w.wholeBatch(v, h)
+	b.entries = d.Entries
+	sets := []event.PathSet{d.Set}
+	if d.Serial < h.Serial {
+		if sets, err = w.since(ctx, h, d, b); err != nil {
+			return err
+		}
+	}
+	b.pending = []plan.Pending{{Serial: max(h.Serial, 1), Kind: event.Change, Set: event.Merge(sets...)}}
+	if err := b.run(ctx); err != nil {
+		return err
+	}
+	w.setLost("")
+	return nil
+}
+
+// pay takes from a budget what the next piece of such work costs.
+func (w *worker) pay(ctx context.Context, v view, kind string) error {
+	left, wait := w.m.Budgets[kind].take(v.Budgets[kind], v.now)
+	if wait > 0 {
+		return &laterError{wait, "work of the kind " + kind + " is needed, and its rate is limited"}
+	}
+	return w.a.inbox.Spend(ctx, w.m.Name, kind, left)
+}
+
+// wholeBatch is a batch that brings the module to a head from anywhere.
+func (w *worker) wholeBatch(v view, h event.Head) *batch {
+	return &batch{w: w, v: v, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
+}
+
+// since adds what was announced after the manifest to the batch. The journal is read in as many parts as it takes.
+func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch) ([]event.PathSet, error) {
+	sets := []event.PathSet{d.Set}
+	for at := d.Serial; at < h.Serial; {
+		entries, err := w.m.CatchUp.Journal(ctx, h.Epoch, at+1, h.Serial)
+		if err != nil {
+			return nil, fmt.Errorf("read the upstream's journal after the manifest: %w", err)
+		}
+		before := at
+		for _, x := range entries {
+			a, err := w.verify(x, h.Epoch)
+			if err != nil {
+				return nil, err
+			}
+			if a.Serial != at+1 || a.Set == nil {
+				break
+			}
+			set, err := w.sinceOne(ctx, a, b)
+			if err != nil {
+				return nil, err
+			}
+			sets, at = append(sets, set), a.Serial
+		}
+		if at == before {
+			return nil, &behindError{at: at, want: h.Serial}
+		}
+	}
+	return sets, nil
+}
+
+// sinceOne takes one announcement into the batch. Its path set is empty if it is a flip that waits for its time.
+func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch) (event.PathSet, error) {
+	b.rows = append(b.rows, a)
+	set, err := envelope.PathSet(a.Set, a.Announcement.Set)
+	if err != nil {
+		return nil, err
+	}
+	if a.Kind == event.Flip {
+		if what, _ := flipVerdict(a.Announcement, w.a.o.Now(), false); what != flipNow {
+			b.except, set = append(b.except, a.Serial), nil
+		}
+	}
+	if len(b.except) > 0 {
+		_, err = w.a.inbox.Put(ctx, a, nil)
+	}
+	return set, err
+}
+
+// full fetches everything: the last resort, where the upstream exports no manifest. The head must have been read before.
+func (w *worker) full(ctx context.Context, v view, h event.Head) error {
+	if err := w.pay(ctx, v, workFull); err != nil {
+		return err
+	}
+	w.log.Warn("fetching everything: the upstream has no manifest", "serial", h.Serial)
+	b := w.wholeBatch(v, h)
+	b.started = v.now
+	j := rsync.Job{Mode: rsync.Full, MaxDelete: w.m.MaxDelete, Filters: fullFilters(w.m)}
+	if b.confirmed {
+		j.MaxDelete = rsync.Unlimited
+	}
+	w.stage("full")
+	j.Progress = w.progress
+	res, err := w.m.Runner.Run(ctx, "full", j)
+	b.done = res
+	w.add(res)
+	if err != nil {
+		return err
+	}
+	t, err := openTree(w.m.Dir, w.m.Links)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(t.sync(), t.close()); err != nil {
+		return err
+	}
+	if err := b.finish(ctx); err != nil {
+		return err
+	}
+	w.setLost("")
+	return nil
+}
