@@ -3,7 +3,6 @@ package plan_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -164,19 +163,21 @@ func checkDone(t *rapid.T, what string, s site, p plan.Plan, rules *filter.Rules
 }
 
 func TestPlanBringsTheMirrorToTheMasterWithinItsSubset(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{})
-		in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
-		p := mustMake(t, in)
-		s := site{carried(h.States[0], in.Subset), h.Last()}
-		if err := s.apply(p, 1000, always); err != nil {
-			t.Fatalf("%v: %+v", err, p)
-		}
-		checkDone(t, "a plan", s, p, in.Subset)
-		if diff := cmp.Diff(p, mustMake(t, in)); diff != "" {
-			t.Fatal(diff)
-		}
-	})
+	rapid.Check(t, bringsTheMirrorToTheMaster)
+}
+
+func bringsTheMirrorToTheMaster(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{})
+	in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
+	p := mustMake(t, in)
+	s := site{carried(h.States[0], in.Subset), h.Last()}
+	if err := s.apply(p, 1000, always); err != nil {
+		t.Fatalf("%v: %+v", err, p)
+	}
+	checkDone(t, "a plan", s, p, in.Subset)
+	if diff := cmp.Diff(p, mustMake(t, in)); diff != "" {
+		t.Fatal(diff)
+	}
 }
 
 func TestAPlanThatWasKilledAnywhereCanBeRunAgain(t *testing.T) {
@@ -194,24 +195,24 @@ func TestAPlanThatWasKilledAnywhereCanBeRunAgain(t *testing.T) {
 	})
 }
 
-func TestBatchesDoWhatOnePlanDoes(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{})
-		in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
-		s := site{tree: carried(h.States[0], in.Subset)}
-		for from := 0; from < len(h.Sets); {
-			to := rapid.IntRange(from+1, len(h.Sets)).Draw(t, "batch up to")
-			batch := in
-			batch.Pending, batch.Upto = in.Pending[from:], in.Pending[to-1].Serial
-			s.upstream = h.States[to]
-			p := mustMake(t, batch)
-			if err := s.apply(p, 1000, always); err != nil {
-				t.Fatalf("%v: %+v", err, p)
-			}
-			checkDone(t, "a batch", s, p, in.Subset)
-			from = to
+func TestBatchesDoWhatOnePlanDoes(t *testing.T) { rapid.Check(t, batchesDoWhatOnePlanDoes) }
+
+func batchesDoWhatOnePlanDoes(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{})
+	in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
+	s := site{tree: carried(h.States[0], in.Subset)}
+	for from := 0; from < len(h.Sets); {
+		to := rapid.IntRange(from+1, len(h.Sets)).Draw(t, "batch up to")
+		batch := in
+		batch.Pending, batch.Upto = in.Pending[from:], in.Pending[to-1].Serial
+		s.upstream = h.States[to]
+		p := mustMake(t, batch)
+		if err := s.apply(p, 1000, always); err != nil {
+			t.Fatalf("%v: %+v", err, p)
 		}
-	})
+		checkDone(t, "a batch", s, p, in.Subset)
+		from = to
+	}
 }
 
 // missing names a file that an index on the mirror names and that is not there. Not counted are files whose directory is a file now, which must
@@ -234,52 +235,20 @@ func missing(s site, deleting bool) error {
 	return nil
 }
 
-func TestNoIndexNamesAFileThatIsMissing(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		h := eventtest.Draw(t, eventtest.Options{Indexed: true})
-		in := drawInput(t, h, false)
-		in.Last = []string{eventtest.Index}
-		p := mustMake(t, in)
-		s := site{h.States[0].Clone(), h.Last()}
-		err := s.apply(p, 1000, func(stage plan.StageName) error { return missing(s, stage == plan.Delete) })
-		if err != nil {
-			t.Fatalf("%v: %+v", err, p)
-		}
-		if err := missing(s, false); err != nil {
-			t.Fatal(err)
-		}
-		checkDone(t, "a plan", s, p, nil)
-	})
-}
+func TestNoIndexNamesAFileThatIsMissing(t *testing.T) { rapid.Check(t, noIndexNamesAMissingFile) }
 
-// FuzzMake feeds path sets that are well formed but may be nonsense.
-func FuzzMake(f *testing.F) {
-	f.Add("+ 100644 1 1 - a\x00- 0 0 0 - b\x00", "> 40755 0 1 - c\x00a\x00d 40755 0 1 - d\x00", "- *.x", "b")
-	f.Add("- 0 0 0 - a\x00+ 100644 1 1 link=3 b\x00", "+ 40755 0 1 - a\x00+ 100644 1 1 - a/b\x00", "+ a/***\n- *", "*")
-	f.Fuzz(func(t *testing.T, one, two, subset, last string) {
-		in := plan.Input{Module: "m", Last: []string{last}}
-		for i, text := range []string{one, two} {
-			set, err := event.DecodePathSet([]byte(text))
-			if err != nil {
-				return
-			}
-			in.Pending = append(in.Pending, plan.Pending{Serial: event.Serial(i + 1), Kind: event.Change, Set: set})
-		}
-		rules, err := filter.Parse(strings.Split(subset, "\n"))
-		if err != nil {
-			return
-		}
-		in.Subset = rules
-		p, err := plan.Make(in)
-		if err != nil {
-			return
-		}
-		for _, s := range p.Stages {
-			for _, r := range s.Runs {
-				if len(r.Paths) == 0 || slices.Contains(r.Paths, "") || !slices.IsSorted(r.Paths) {
-					t.Errorf("stage %s: run %+v", s.Name, r)
-				}
-			}
-		}
-	})
+func noIndexNamesAMissingFile(t *rapid.T) {
+	h := eventtest.Draw(t, eventtest.Options{Indexed: true})
+	in := drawInput(t, h, false)
+	in.Last = []string{eventtest.Index}
+	p := mustMake(t, in)
+	s := site{h.States[0].Clone(), h.Last()}
+	err := s.apply(p, 1000, func(stage plan.StageName) error { return missing(s, stage == plan.Delete) })
+	if err != nil {
+		t.Fatalf("%v: %+v", err, p)
+	}
+	if err := missing(s, false); err != nil {
+		t.Fatal(err)
+	}
+	checkDone(t, "a plan", s, p, nil)
 }
