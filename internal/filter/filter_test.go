@@ -1,6 +1,7 @@
 package filter_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -221,4 +222,41 @@ func FuzzRules(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzRuleList: several rules written and read again decide alike, what Below promises of a directory holds at any depth below it, and what is
+// below something that is left out is left out.
+func FuzzRuleList(f *testing.F) {
+	f.Add("- *.o\n+ /a/***\n- *", "a", "b/c.o")
+	f.Add("- /a/*/\nP b\n!\n-s c", "a/b", "c")
+	f.Add("+ */\n+ *.rpm\n- *", "x", "y.rpm")
+	f.Add("-! */\nH a**b\nR ?[!a-c]", "a", "x/b")
+	f.Fuzz(func(t *testing.T, text, dir, rest string) {
+		r, err := filter.Parse(strings.Split(text, "\n"))
+		if err != nil || badPath(dir) || badPath(rest) {
+			return
+		}
+		again := parse(t)
+		if r.String() != "" {
+			again = parse(t, strings.Split(r.String(), "\n")...)
+		}
+		path := dir + "/" + rest
+		for _, isDir := range []bool{false, true} {
+			in := r.Included(path, isDir)
+			if in != again.Included(path, isDir) || r.Protected(path, isDir) != again.Protected(path, isDir) {
+				t.Errorf("%q and %q decide differently about %q", text, again, path)
+			}
+			if c := r.Below(dir); c != filter.Mixed && in != (c == filter.All) {
+				t.Errorf("rules %q: Below(%q) is %v, but Included(%q, %v) is %v", text, dir, c, path, isDir, in)
+			}
+			if in && !r.Included(dir, true) {
+				t.Errorf("rules %q carry %q, but not %q", text, path, dir)
+			}
+		}
+	})
+}
+
+// badPath tells whether s is not clean.
+func badPath(s string) bool {
+	return s == "" || slices.ContainsFunc(strings.Split(s, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }) || strings.Contains(s, "\x00")
 }
