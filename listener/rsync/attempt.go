@@ -165,7 +165,7 @@ func (a *attempt) outcome(code int, err error) *Error {
 	default:
 		e.Class = classify(code, a.said.String(), e.Paths)
 		settled := len(e.Paths) == 0 && e.Omitted == 0 && len(a.paths.Paths) > 0
-		if settled && (e.Class == Partial || e.Class == MaxDelete) || a.job.Mode == Delete && e.Class == Vanished && len(e.Paths) == 0 {
+		if settled && e.Class == Partial || a.job.Mode == Delete && e.Class == Vanished && len(e.Paths) == 0 {
 			return nil
 		}
 	}

@@ -16,6 +16,7 @@ func classify(code int, said string, paths []PathError) Class {
 		return false
 	}
 	full := has("No space left on device", "Disk quota exceeded")
+	held := has("due to --max-delete limit") // rsync's status tells this last: 23 and 24 hide 25
 	switch code {
 	case 0:
 		return partial(paths, full, false, "")
@@ -36,8 +37,11 @@ func classify(code int, said string, paths []PathError) Class {
 	case 19, 20, 21, 22, -1:
 		return Interrupted
 	case 23:
-		return partial(paths, full, has("due to --max-delete limit"), Partial)
+		return partial(paths, full, held, Partial)
 	case 24:
+		if held {
+			return MaxDelete
+		}
 		return Vanished
 	case 25:
 		return MaxDelete
@@ -75,7 +79,7 @@ func partial(paths []PathError, full, held bool, otherwise Class) Class {
 		onlyHeld = onlyHeld && p.Kind == InTheWay
 	}
 	switch {
-	case onlyHeld && (held || len(paths) > 0):
+	case held || onlyHeld && len(paths) > 0:
 		return MaxDelete
 	case len(paths) > 0:
 		return Partial

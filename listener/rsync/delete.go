@@ -13,7 +13,7 @@ import (
 // ask is a dry run that tells which of the listed names the upstream has. Only deleteHere uses it.
 const ask Mode = "ask"
 
-// deleteHere does a Delete without rsync's --delete-missing-args, which some versions of rsync have broken: it asks the upstream which of the
+// deleteHere does a Delete without rsync's --delete-missing-args, which some versions of rsync have broken and some upstreams forbid: it asks the upstream which of the
 // names are missing, removes those here, and lets rsync set the attributes of the directories that held them.
 func (r *Runner) deleteHere(ctx context.Context, j Job, p part, lock *os.File, res *Result) *Error {
 	var asked Result
@@ -44,6 +44,11 @@ func (r *Runner) deleteHere(ctx context.Context, j Job, p part, lock *os.File, r
 		}
 	}
 	return failed.merge(r.settleParents(ctx, p.root, parents, lock, res))
+}
+
+// forbidsDeletion tells whether the upstream's way in, rrsync -ro for example, refused rsync's own deletion.
+func (e *Error) forbidsDeletion() bool {
+	return e.Class == Permanent && slices.ContainsFunc(e.Stderr, func(line string) bool { return strings.Contains(line, "--delete-missing-args has been disabled") })
 }
 
 // remove removes name and what is below, or nothing if that would be more than the job may delete.

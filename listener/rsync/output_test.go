@@ -21,6 +21,7 @@ func TestPathErrors(t *testing.T) {
 		`rsync: [receiver] mkstemp "/m/t/run/f.Ab12Cd" failed: Permission denied (13)`:                     {Path: "/m/t/run/f.Ab12Cd", Kind: Permission, Local: true},
 		`rsync: mkstemp "/m/t/run/f.Ab12Cd" failed: Permission denied (13)`:                                {Path: "/m/t/run/f.Ab12Cd", Kind: Permission, Local: true},
 		`rsync: [receiver] rename "/m/t/run/f.Ab12Cd" -> "d/f": Read-only file system (30)`:                {Path: "d/f", Kind: ReadOnly, Local: true},
+		`rsync: [receiver] rename failed for "/m/d/f" (from d/.~tmp~/f): No such file or directory (2)`:    {Path: "/m/d/f", Kind: NotFound, Local: true},
 		`rsync: [receiver] write failed on "/m/d/f": No space left on device (28)`:                         {Path: "/m/d/f", Kind: NoSpace, Local: true},
 		`rsync: [generator] recv_generator: mkdir "/m/d" failed: Disk quota exceeded (122)`:                {Path: "/m/d", Kind: NoSpace, Local: true},
 		`rsync: [generator] recv_generator: mkdir "/m/d/e" failed: Too many levels of symbolic links (40)`: {Path: "/m/d/e", Kind: Loop, Local: true},

@@ -173,6 +173,9 @@ func (r *Runner) do(ctx context.Context, j Job, part part, lock *os.File, res *R
 		return r.deleteHere(ctx, j, part, lock, res)
 	}
 	e := r.attempt(ctx, j, part, lock, res)
+	if e != nil && j.Mode == Delete && e.forbidsDeletion() {
+		return r.deleteHere(ctx, j, part, lock, res)
+	}
 	if e != nil && e.Class == Unrequested && part.rejected(e) && !part.trust && r.cfg.Features.TrustSender {
 		part.trust = true // rsync took a listed name for a pattern; every name is checked here instead
 		e = r.attempt(ctx, j, part, lock, res)

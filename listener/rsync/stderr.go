@@ -10,12 +10,13 @@ import (
 //
 //	rsync: [sender] link_stat "/d/gone" (in module) failed: No such file or directory (2)
 //	rsync: [receiver] rename "/tmp/f.Ab12Cd" -> "d/f": Read-only file system (30)
+//	rsync: [receiver] rename failed for "/m/d/f" (from d/.~tmp~/f): No such file or directory (2)
 //	file has vanished: "/d/f" (in module)
 //	could not make way for new regular file: d/f
 //	WARNING: d/f failed verification -- update discarded (will try again).
 //	ERROR: rejecting unrequested file-list name: d/f
 var (
-	withErrno = regexp.MustCompile(`^rsync: (?:\[([A-Za-z ]+)\] )?[^"]*"(.*?)"(?: \(in [^"]*\))?(?: -> "(.*)"(?: \(in [^"]*\))?)?(?: failed)?: (.*) \((\d+)\)$`)
+	withErrno = regexp.MustCompile(`^rsync: (?:\[([A-Za-z ]+)\] )?[^"]*"(.*?)"(?: \((?:in|from) [^"]*\))?(?: -> "(.*)"(?: \(in [^"]*\))?)?(?: failed)?: (.*) \((\d+)\)$`)
 	vanished  = regexp.MustCompile(`^file has vanished: "(.*)"(?: \(in .*\))?$`)
 	madeNoWay = regexp.MustCompile(`^(?:could not make way for new [a-z ]+|cannot delete non-empty directory): (.*)$`)
 	unstable  = regexp.MustCompile(`^ERROR: (.*) failed verification -- update discarded`)
