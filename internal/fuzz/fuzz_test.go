@@ -118,7 +118,7 @@ func (b bench) run(t *testing.T, f target, each time.Duration) {
 	if program == "" {
 		return
 	}
-	c := exec.Command(program, "-test.run=^$", "-test.fuzz=^"+f.name+"$", "-test.fuzztime="+each.String(), "-test.fuzzminimizetime=10s",
+	c := exec.Command(program, "-test.run=^$", "-test.fuzz=^"+f.name+"$", "-test.fuzztime="+each.String(), "-test.fuzzminimizetime=2s",
 		"-test.parallel="+strconv.Itoa(runtime.GOMAXPROCS(0)), "-test.fuzzcachedir="+filepath.Join(b.cache, "mirrorbus", strings.TrimPrefix(f.dir, root)))
 	c.Dir = f.dir
 	out, err := c.CombinedOutput()
