@@ -67,13 +67,18 @@ func (n *Network) run(program string, args ...string) {
 // Lose drops so many of a hundred packets to or from the port, at random.
 func (n *Network) Lose(percent, port int) {
 	n.t.Helper()
-	for _, side := range []string{"sport", "dport"} {
-		n.run("nft", fmt.Sprintf("add rule inet faults in tcp %s %d numgen random mod 100 < %d drop", side, port, percent))
-	}
+	n.drop(port, fmt.Sprintf("numgen random mod 100 < %d drop", percent))
 }
 
 // Silence drops every packet to or from the port: no answer, no reset, as from a host that has lost its power.
-func (n *Network) Silence(port int) { n.t.Helper(); n.Lose(100, port) }
+func (n *Network) Silence(port int) { n.t.Helper(); n.drop(port, "drop") }
+
+func (n *Network) drop(port int, which string) {
+	n.t.Helper()
+	for _, side := range []string{"sport", "dport"} {
+		n.run("nft", fmt.Sprintf("add rule inet faults in tcp %s %d %s", side, port, which))
+	}
+}
 
 // Heal drops nothing any more.
 func (n *Network) Heal() { n.t.Helper(); n.run("nft", "flush chain inet faults in") }
