@@ -79,10 +79,24 @@ func (t *tree) lstat(path string) (fs.FileInfo, error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("look at %.300q: %w", path, err)
+	if err == nil {
+		return info, nil
 	}
-	return info, nil
+	if link := linkAbove(dir, name); link != "" {
+		link = strings.TrimSuffix(path, name) + link
+		return nil, &pathError{path, fmt.Errorf("leads through the symbolic link %s: add it to the configured links, or put a directory in its place", link)}
+	}
+	return nil, fmt.Errorf("look at %.300q: %w", path, err)
+}
+
+// linkAbove is a symbolic link above name, "" if there is none.
+func linkAbove(dir *os.Root, name string) string {
+	for above := parentOf(name); above != ""; above = parentOf(above) {
+		if info, err := dir.Lstat(above); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return above
+		}
+	}
+	return ""
 }
 
 // chmod sets the permission bits of path, which must not be a symbolic link: that is checked on what was opened.
