@@ -2,7 +2,7 @@
 // that they are there, and reports.
 //
 // Everything goes through stored state. A message is verified and put into the inbox, and that is all that receiving it does; it also wakes the
-// module. What is then done is decided by pure functions ([pace.decide], [flipVerdict], [classify]) from what is stored and the time, whatever
+// module. What is then done is decided by pure functions (package pace) from what is stored and the time, whatever
 // woke the module: message, connection, timer or command. So a crash anywhere is repaired by the next look at the same state.
 //
 // Each module has two goroutines: one for batches (a snapshot of all that is pending, merged, planned, run, checked, synced, then noted as
@@ -29,6 +29,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -88,7 +89,7 @@ type Module struct {
 	Pre, Post   []string // hooks, see hooks.go
 	HookTimeout time.Duration
 
-	Budgets map[string]Budget // DefaultBudgets if nil
+	Budgets map[string]pace.Budget // pace.DefaultBudgets if nil
 }
 
 // mask are the permission bits that this mirror drops.
@@ -152,7 +153,7 @@ func (o Options) withDefaults() Options {
 		orElse(&m.MaxDeleteRatio, 0.2)
 		orElse(&m.HookTimeout, 5*time.Minute)
 		if m.Budgets == nil {
-			m.Budgets = DefaultBudgets()
+			m.Budgets = pace.DefaultBudgets()
 		}
 	}
 	return o
@@ -216,7 +217,7 @@ func untilNext(at, now time.Time) time.Duration {
 type worker struct {
 	a    *Agent
 	m    Module
-	pace pace
+	pace pace.Tuning
 	log  *slog.Logger
 
 	wake, wakeFlips chan struct{} // hold one token each
@@ -239,7 +240,7 @@ type worker struct {
 func newWorker(a *Agent, m Module) *worker {
 	w := &worker{a: a, m: m, log: a.o.Log.With("module", m.Name), wake: make(chan struct{}, 1), wakeFlips: make(chan struct{}, 1)}
 	w.headDue.Store(true)
-	w.pace = pace{lookEvery: a.o.LookEvery, skew: a.o.Skew, budgets: m.Budgets}
+	w.pace = pace.Tuning{LookEvery: a.o.LookEvery, Skew: a.o.Skew, Budgets: m.Budgets}
 	return w
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
@@ -20,7 +21,7 @@ const maxBatch = 64 << 20
 // A batch is a snapshot of what is to be done, on its way to being applied. What arrives meanwhile waits for the next one.
 type batch struct {
 	w       *worker
-	v       view
+	v       pace.View
 	epoch   event.Epoch
 	through event.Serial
 	digest  event.Digest   // of the line of serial through
@@ -53,7 +54,7 @@ func (b *batch) expected() []event.Record {
 }
 
 // live applies the announcements that are here.
-func (w *worker) live(ctx context.Context, v view, through event.Serial) error {
+func (w *worker) live(ctx context.Context, v pace.View, through event.Serial) error {
 	b, err := w.collect(ctx, v, through)
 	if err != nil || b == nil {
 		return err
@@ -62,14 +63,14 @@ func (w *worker) live(ctx context.Context, v view, through event.Serial) error {
 }
 
 // collect reads the announcements up to a serial, without flips that wait for their time. It returns nil if there are none.
-func (w *worker) collect(ctx context.Context, v view, through event.Serial) (*batch, error) {
+func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial) (*batch, error) {
 	rows, err := w.a.inbox.Batch(ctx, w.m.Name, through, maxBatch)
 	if err != nil {
 		return nil, err
 	}
 	b := &batch{w: w, v: v, epoch: v.Epoch, confirmed: v.Confirmed >= through}
 	for _, h := range rows {
-		if h.Kind == event.Flip && w.pace.waits(v, h.Serial) {
+		if h.Kind == event.Flip && w.pace.Waits(v, h.Serial) {
 			b.except = append(b.except, h.Serial)
 			continue
 		}

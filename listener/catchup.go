@@ -10,6 +10,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/export"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
 
 // A CatchUp reads what the upstream exports in .mirrorbus/. Nothing that it returns is verified but what its methods say.
@@ -36,7 +37,7 @@ type Along struct {
 
 // following are the entries after those that are here: what is known to be missing, and a few that may be news. One that the upstream does not have
 // costs it one lstat(2).
-func following(v view, from event.Serial) Along {
+func following(v pace.View, from event.Serial) Along {
 	const few = 32
 	if v.Epoch == "" {
 		return Along{}
@@ -89,7 +90,7 @@ func (w *worker) upstreamHead(ctx context.Context, along Along) (*inbox.Head, er
 }
 
 // lookUp asks the upstream for its head, and takes in the announcements that follow what is here.
-func (w *worker) lookUp(ctx context.Context, v view) error {
+func (w *worker) lookUp(ctx context.Context, v pace.View) error {
 	h, err := w.upstreamHead(ctx, following(v, v.Through+1))
 	if errors.Is(err, errNotExported) {
 		return nil // an upstream without an export is no failure while nothing is missing
@@ -102,12 +103,12 @@ func (w *worker) lookUp(ctx context.Context, v view) error {
 }
 
 // journal fetches what is missing between what is here and the upstream's head.
-func (w *worker) journal(ctx context.Context, v view) error {
-	w.begin(v.Top, v.now)
+func (w *worker) journal(ctx context.Context, v pace.View) error {
+	w.begin(v.Top, v.Now)
 	defer w.end()
 	w.stage("read the journal")
 	from := v.Through + 1
-	if first := w.pace.first(v); first != nil {
+	if first := w.pace.First(v); first != nil {
 		from = first.Serial
 	}
 	h, err := w.upstreamHead(ctx, following(v, from))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 )
 
@@ -15,7 +16,7 @@ func (a *Agent) Confirm(ctx context.Context, name event.Module) error {
 	if err != nil {
 		return err
 	}
-	ok, err := a.inbox.Confirm(ctx, name, string(Held))
+	ok, err := a.inbox.Confirm(ctx, name, string(pace.Held))
 	if err != nil {
 		return fmt.Errorf("confirm module %s: %w", name, err)
 	}
@@ -68,19 +69,19 @@ func (a *Agent) Plan(ctx context.Context, name event.Module) (p plan.Plan, why s
 	if err != nil {
 		return p, "", err
 	}
-	act := w.pace.decide(v)
-	if act.do != doBatch {
+	act := w.pace.Decide(v)
+	if act.Do != pace.Batch {
 		if len(v.Todo) == 0 || !v.Todo[0].Set {
-			return p, act.why, nil
+			return p, act.Why, nil
 		}
-		act.through = v.Through
+		act.Through = v.Through
 	}
-	b, err := w.collect(ctx, v, act.through)
+	b, err := w.collect(ctx, v, act.Through)
 	if err != nil || b == nil {
-		return p, act.why, err
+		return p, act.Why, err
 	}
 	if err := b.make(); err != nil {
-		return p, act.why, err
+		return p, act.Why, err
 	}
-	return b.plan, act.why, nil
+	return b.plan, act.Why, nil
 }

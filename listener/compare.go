@@ -9,6 +9,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
@@ -17,8 +18,8 @@ import (
 const manifestPause = 5 * time.Second
 
 // compare brings the tree to the upstream's head whatever it is now: by comparison with the manifest, else by an rsync of everything.
-func (w *worker) compare(ctx context.Context, v view) error {
-	w.begin(v.Top, v.now)
+func (w *worker) compare(ctx context.Context, v pace.View) error {
+	w.begin(v.Top, v.Now)
 	defer w.end()
 	w.stage("compare with the manifest")
 	h, err := w.upstreamHead(ctx, Along{Manifest: true})
@@ -31,12 +32,12 @@ func (w *worker) compare(ctx context.Context, v view) error {
 		return err
 	case h.Epoch == v.Epoch && h.Serial < v.Top:
 		return &behindError{at: h.Serial, want: v.Top}
-	case h.Manifest.IsZero() && v.Epoch == "" && v.now.Sub(v.Created) < w.a.o.Patience:
+	case h.Manifest.IsZero() && v.Epoch == "" && v.Now.Sub(v.Created) < w.a.o.Patience:
 		return &laterError{manifestPause, "the upstream has no manifest yet; a master builds it when it is new"}
 	case h.Manifest.IsZero():
 		return w.full(ctx, v, h.Head)
 	}
-	if err := w.pay(ctx, v, workManifest); err != nil {
+	if err := w.pay(ctx, v, pace.WorkManifest); err != nil {
 		return err
 	}
 	d, err := w.m.CatchUp.Compare(ctx, h.Head, v.Epoch, v.Applied)
@@ -50,7 +51,7 @@ func (w *worker) compare(ctx context.Context, v view) error {
 }
 
 // bring applies a difference and what was announced after its manifest.
-func (w *worker) bring(ctx context.Context, v view, h event.Head, d Difference) (err error) {
+func (w *worker) bring(ctx context.Context, v pace.View, h event.Head, d Difference) (err error) {
 	b := w.wholeBatch(v, h)
 	b.entries = d.Entries
 	sets := []event.PathSet{d.Set}
@@ -68,8 +69,8 @@ func (w *worker) bring(ctx context.Context, v view, h event.Head, d Difference) 
 }
 
 // pay takes from a budget what the next piece of such work costs.
-func (w *worker) pay(ctx context.Context, v view, kind string) error {
-	left, wait := w.m.Budgets[kind].take(v.Budgets[kind], v.now)
+func (w *worker) pay(ctx context.Context, v pace.View, kind string) error {
+	left, wait := w.m.Budgets[kind].Take(v.Budgets[kind], v.Now)
 	if wait > 0 {
 		return &laterError{wait, "work of the kind " + kind + " is needed, and its rate is limited"}
 	}
@@ -77,7 +78,7 @@ func (w *worker) pay(ctx context.Context, v view, kind string) error {
 }
 
 // wholeBatch is a batch that brings the module to a head from anywhere.
-func (w *worker) wholeBatch(v view, h event.Head) *batch {
+func (w *worker) wholeBatch(v pace.View, h event.Head) *batch {
 	return &batch{w: w, v: v, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
 }
 
@@ -119,7 +120,7 @@ func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch) (event.P
 		return nil, err
 	}
 	if a.Kind == event.Flip {
-		if what, _ := flipVerdict(a.Announcement, w.a.o.Now(), false); what != flipNow {
+		if what, _ := pace.JudgeFlip(a.Announcement, w.a.o.Now(), false); what != pace.FlipNow {
 			b.except, set = append(b.except, a.Serial), nil
 		}
 	}
@@ -130,13 +131,13 @@ func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch) (event.P
 }
 
 // full fetches everything: the last resort, where the upstream exports no manifest. The head must have been read before.
-func (w *worker) full(ctx context.Context, v view, h event.Head) error {
-	if err := w.pay(ctx, v, workFull); err != nil {
+func (w *worker) full(ctx context.Context, v pace.View, h event.Head) error {
+	if err := w.pay(ctx, v, pace.WorkFull); err != nil {
 		return err
 	}
 	w.log.Warn("fetching everything: the upstream has no manifest", "serial", h.Serial)
 	b := w.wholeBatch(v, h)
-	b.started = v.now
+	b.started = v.Now
 	j := rsync.Job{Mode: rsync.Full, MaxDelete: w.m.MaxDelete, Filters: fullFilters(w.m)}
 	if b.confirmed {
 		j.MaxDelete = rsync.Unlimited

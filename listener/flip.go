@@ -3,45 +3,10 @@ package listener
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 )
-
-// flipTimes are when a flip may be applied, and until when; zero for no end.
-func flipTimes(a event.Announcement) (at, expires time.Time) {
-	at = a.At.Add(a.NotBefore)
-	if a.NotBefore == 0 {
-		at = time.Time{} // now, whatever the clocks say
-	}
-	if a.Expires > 0 {
-		expires = a.At.Add(a.Expires)
-	}
-	return at, expires
-}
-
-// A verdict is what is to be done with a flip now.
-type verdict string
-
-const (
-	flipNow     verdict = "now"
-	flipWaits   verdict = "waits"   // for its time
-	flipExpired verdict = "expired" // it must not be applied any more
-)
-
-// flipVerdict is a pure function of the announcement and the clock. skewed says that this host's clock is known to be wrong; a flip with a time
-// then waits for its turn, rather than showing what must not be seen yet.
-func flipVerdict(a event.Announcement, now time.Time, skewed bool) (verdict, time.Time) {
-	at, expires := flipTimes(a)
-	switch {
-	case !expires.IsZero() && now.After(expires):
-		return flipExpired, expires
-	case now.Before(at) || skewed && !at.IsZero():
-		return flipWaits, at
-	}
-	return flipNow, at
-}
 
 // A flip is the part of a flip's path set that is this mirror's own, seen against its tree.
 type flip struct {

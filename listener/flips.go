@@ -9,6 +9,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
 
 // flips does all flips that are due and whose content is here, without waiting for a batch, and returns when the next one is due.
@@ -44,8 +45,8 @@ func (w *worker) flips(ctx context.Context) time.Time {
 // flip does one flip if it may be done now. The time is when it may be, if that is what it waits for.
 func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.Heard) (time.Time, error) {
 	now := w.a.o.Now()
-	what, at := flipVerdict(h.Announcement, now, clockSkew(s.Head, w.pace.skew) != 0)
-	if what == flipExpired {
+	what, at := pace.JudgeFlip(h.Announcement, now, pace.ClockSkew(s.Head, w.pace.Skew) != 0)
+	if what == pace.FlipExpired {
 		return time.Time{}, w.flipDone(ctx, h, event.Skipped, now, fmt.Sprintf("expired at %s", at.UTC().Format(time.RFC3339)))
 	}
 	if h.Set == nil || s.Through < h.Serial {
@@ -68,7 +69,7 @@ func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.He
 	if touched, err := w.touched(ctx, s, h, f.own); err != nil || touched {
 		return time.Time{}, err
 	}
-	if what == flipWaits {
+	if what == pace.FlipWaits {
 		return at, w.flipReady(ctx, h)
 	}
 	if err := t.applyFlip(f.change, w.m.mask()); err != nil {

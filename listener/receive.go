@@ -12,13 +12,14 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
 // The names under which stored lines say that no transport brought them.
 const (
 	viaJournal  = "journal"
-	viaUpstream = "upstream"
+	viaUpstream = pace.ViaUpstream
 )
 
 // Receiver takes what the transport named via delivers.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
 
 // errAgain ends an action that has changed what is known: the next decision is made from that.
@@ -50,12 +52,12 @@ func (w *worker) batches(ctx context.Context) time.Time {
 		if err != nil {
 			return w.stateBroken(ctx, err)
 		}
-		act := w.pace.decide(v)
-		if act.do == doWait {
+		act := w.pace.Decide(v)
+		if act.Do == pace.Wait {
 			if w.exportHead(ctx) {
 				continue
 			}
-			return act.at
+			return act.At
 		}
 		err = w.do(ctx, v, act)
 		if ctx.Err() != nil {
@@ -69,14 +71,14 @@ func (w *worker) batches(ctx context.Context) time.Time {
 }
 
 // view is what the next decision is made from.
-func (w *worker) view(ctx context.Context) (view, error) {
+func (w *worker) view(ctx context.Context) (pace.View, error) {
 	s, err := w.a.inbox.Look(ctx, w.m.Name)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
 		w.broken = nil
 	}
-	return view{Snapshot: s, now: w.a.o.Now(), look: w.look, looked: w.looked, lost: w.lost}, err
+	return pace.View{Snapshot: s, Now: w.a.o.Now(), Look: w.look, Looked: w.looked, Lost: w.lost}, err
 }
 
 // stateBroken notes that the stored state cannot be used now. It is kept in memory, where Status finds it, as it cannot be stored.
@@ -94,31 +96,31 @@ func (w *worker) stateBroken(ctx context.Context, err error) time.Time {
 }
 
 // do pays for an action and does it.
-func (w *worker) do(ctx context.Context, v view, act action) error {
-	if err := w.pay(ctx, v, act.costs()); err != nil {
+func (w *worker) do(ctx context.Context, v pace.View, act pace.Action) error {
+	if err := w.pay(ctx, v, act.Costs()); err != nil {
 		return err
 	}
-	w.log.Debug("next", "do", act.do, "why", act.why)
-	switch act.do {
-	case doLook:
+	w.log.Debug("next", "do", act.Do, "why", act.Why)
+	switch act.Do {
+	case pace.Look:
 		return w.lookUp(ctx, v)
-	case doJournal:
+	case pace.Journal:
 		return w.journal(ctx, v)
-	case doCompare:
+	case pace.Compare:
 		return w.compare(ctx, v)
 	}
-	return w.live(ctx, v, act.through)
+	return w.live(ctx, v, act.Through)
 }
 
 // settle notes how an action ended. Its error is about the stored state.
-func (w *worker) settle(ctx context.Context, v view, act action, err error) error {
+func (w *worker) settle(ctx context.Context, v pace.View, act pace.Action, err error) error {
 	if err == nil || errors.Is(err, errAgain) {
-		if act.do == doLook && v.Trouble.Kind != "" {
+		if act.Do == pace.Look && v.Trouble.Kind != "" {
 			return w.a.inbox.Fail(ctx, w.m.Name, inbox.Trouble{}, nil)
 		}
 		return nil
 	}
-	through, epoch := act.through, v.Epoch
+	through, epoch := act.Through, v.Epoch
 	if through == 0 {
 		through = v.Top
 	}
@@ -129,9 +131,9 @@ func (w *worker) settle(ctx context.Context, v view, act action, err error) erro
 		epoch = inbox.NoEpoch
 	}
 	now := w.a.o.Now()
-	t := trouble(v.Trouble, err, through, now, spread())
+	t := pace.After(v.Trouble, failureOf(err, through), now, rand.Float64())
 	var r *event.Report
-	if worthSaying(v.Trouble, t) {
+	if pace.WorthSaying(v.Trouble, t) {
 		r = w.failed(epoch, through, State(t.Kind), err, t.Next, now)
 		w.log.Warn("not done", "state", t.Kind, "serial", through, "error", err, "attempts", t.Attempts, "next", t.Next)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
@@ -77,8 +78,8 @@ func (w *worker) trouble(ctx context.Context) (event.Report, error) {
 		return r, err
 	case s.Quarantine != "":
 		r.Outcome, r.Error = event.Blocked, "quarantined: "+s.Quarantine
-	case s.Trouble.Kind != "" && State(s.Trouble.Kind) != Waiting: // an upstream that is behind is no fault of this mirror
-		r.Outcome, r.Error = outcomeOf(State(s.Trouble.Kind)), s.Trouble.Error
+	case s.Trouble.Kind != "" && State(s.Trouble.Kind) != pace.Waiting: // an upstream that is behind is no fault of this mirror
+		r.Outcome, r.Error = State(s.Trouble.Kind).Outcome(), s.Trouble.Error
 	}
 	return r, nil
 }
@@ -105,5 +106,5 @@ func (w *worker) failed(epoch event.Epoch, n event.Serial, s State, err error, n
 	if !next.IsZero() {
 		text += fmt.Sprintf("; next try in %v", next.Sub(now).Round(time.Second))
 	}
-	return &event.Report{Module: w.m.Name, Epoch: epoch, Serial: n, Outcome: outcomeOf(s), Error: text}
+	return &event.Report{Module: w.m.Name, Epoch: epoch, Serial: n, Outcome: s.Outcome(), Error: text}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -141,7 +142,7 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 		Module: s.Name, Epoch: s.Epoch, Applied: s.Applied, AppliedAt: s.AppliedAt, Heard: s.Top, FlipsWait: len(s.Flips),
 		Error: s.Trouble.Error, Path: strings.ToValidUTF8(s.Trouble.Path, "\uFFFD"), Attempts: s.Trouble.Attempts, Next: s.Trouble.Next,
 	}
-	m.State, m.Since = stateOf(s, began, now, w.pace.skew)
+	m.State, m.Since = pace.StateOf(s, began, now, w.pace.Skew)
 	if run.depth > 0 {
 		m.Running = &run.Running
 	}
@@ -151,7 +152,7 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 	if broken != nil {
 		m.Error = broken.Error()
 	}
-	m.head(s, now, w.pace.skew)
+	m.head(s, now, w.pace.Skew)
 	return m, nil
 }
 
@@ -164,7 +165,7 @@ func (m *ModuleStatus) head(s inbox.Snapshot, now time.Time, forgiven time.Durat
 		return
 	}
 	m.Head, m.HeadAt, m.Via = s.Head.Serial, s.Head.Head.At, s.Head.Via
-	off := clockSkew(s.Head, forgiven)
+	off := pace.ClockSkew(s.Head, forgiven)
 	m.Skew = off.Seconds()
 	if off != 0 && m.Error == "" {
 		m.Error = fmt.Sprintf("the newest head was %v old when it arrived: this host's clock may be wrong", off.Round(time.Second))

@@ -11,6 +11,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/exec"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
@@ -50,9 +51,9 @@ func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (liste
 	m := listener.Module{
 		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: lastPatterns(c.Last),
 		MaxDelete: c.MaxDelete, MaxDeleteRatio: c.MaxDeleteRatio, NoExport: c.NoExport,
-		Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: listener.DefaultBudgets(),
+		Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
 	}
-	m.Budgets["full"] = listener.Budget{Burst: 1, Every: c.FullEvery.Duration}
+	m.Budgets[pace.WorkFull] = pace.Budget{Burst: 1, Every: c.FullEvery.Duration}
 	if c.Upstream != "" {
 		r, err := d.runner(c, features)
 		if err != nil {

@@ -1,4 +1,4 @@
-package listener
+package pace
 
 import (
 	"time"
@@ -9,10 +9,10 @@ import (
 // The kinds of work that have a rate budget each, per module. Whatever messages say, a mirror asks its upstream for no more than these allow;
 // and catching up never uses up what live work needs. Flips cost the upstream nothing and have none.
 const (
-	workLive     = "live"     // a batch of announcements
-	workLook     = "look"     // reading the upstream's head and journal
-	workManifest = "manifest" // comparing the tree with the upstream's manifest
-	workFull     = "full"     // an rsync of everything
+	WorkLive     = "live"     // a batch of announcements
+	WorkLook     = "look"     // reading the upstream's head and journal
+	WorkManifest = "manifest" // comparing the tree with the upstream's manifest
+	WorkFull     = "full"     // an rsync of everything
 )
 
 // A Budget lets work begin Burst times at once and then once in Every.
@@ -24,16 +24,16 @@ type Budget struct {
 // DefaultBudgets are the budgets of a module.
 func DefaultBudgets() map[string]Budget {
 	return map[string]Budget{
-		workLive:     {Burst: 20, Every: time.Second},
-		workLook:     {Burst: 10, Every: 10 * time.Second},
-		workManifest: {Burst: 3, Every: 10 * time.Minute},
-		workFull:     {Burst: 1, Every: 6 * time.Hour},
+		WorkLive:     {Burst: 20, Every: time.Second},
+		WorkLook:     {Burst: 10, Every: 10 * time.Second},
+		WorkManifest: {Burst: 3, Every: 10 * time.Minute},
+		WorkFull:     {Burst: 1, Every: 6 * time.Hour},
 	}
 }
 
-// take tells whether one piece of work may begin now: if so wait is 0 and left is what is then left, else wait is how long it takes until it may.
+// Take tells whether one piece of work may begin now: if so wait is 0 and left is what is then left, else wait is how long it takes until it may.
 // A bucket never used is full. A clock that went back fills nothing.
-func (g Budget) take(b inbox.Bucket, now time.Time) (left inbox.Bucket, wait time.Duration) {
+func (g Budget) Take(b inbox.Bucket, now time.Time) (left inbox.Bucket, wait time.Duration) {
 	if g.Burst <= 0 || g.Every <= 0 {
 		return b, 0
 	}

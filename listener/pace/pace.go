@@ -1,0 +1,163 @@
+// Package pace decides when a mirror does what: the next step for a module, whether a rate budget allows it, when a failure is tried again, when a
+// flip is due, and which word tells where the module stands.
+//
+// All of it are pure functions of what is stored and of a time and a random number that are passed in. The agent calls them, and so does
+// the simulation that runs thousands of agents; neither knows how the other does what was decided.
+package pace
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
+)
+
+// A Verb is what is to be done for a module.
+type Verb string
+
+// The verbs.
+const (
+	Wait    Verb = "wait"    // nothing until a time, or until something wakes the module
+	Look    Verb = "look"    // ask the upstream for its head
+	Journal Verb = "journal" // ask the upstream's journal for what is missing
+	Compare Verb = "compare" // compare the tree with the upstream's manifest, or fetch everything
+	Batch   Verb = "batch"   // apply announcements
+)
+
+// An Action is what is to be done next, and why: the reason is for people.
+type Action struct {
+	Do      Verb
+	Through event.Serial // Batch: the last serial of it
+	At      time.Time    // Wait: until when, zero for as long as nothing wakes the module
+	Why     string
+}
+
+// A View is what a decision is made from: what is stored, and the little that only this process knows.
+type View struct {
+	inbox.Snapshot
+	Now    time.Time
+	Look   time.Time // when the upstream's head is to be looked at, because of a connect or a message that cannot be followed; zero: no need
+	Looked time.Time // when it was last looked at, successfully or not; zero: never
+	Lost   string    // why only a comparison with the manifest helps, "" if it need not be
+}
+
+// A Tuning is what decisions are tuned by.
+type Tuning struct {
+	LookEvery time.Duration // without news for so long the head is looked at
+	Skew      time.Duration // difference of clocks to forgive
+	Budgets   map[string]Budget
+}
+
+// ViaUpstream is the name under which a stored head says that the upstream itself was asked, no transport.
+const ViaUpstream = "upstream"
+
+// Decide says what to do next for a module. The same view gives the same action.
+func (p Tuning) Decide(v View) Action {
+	if v.Quarantine != "" {
+		return Action{Do: Wait, Why: "quarantined: " + v.Quarantine}
+	}
+	if t := v.Trouble; t.Kind != "" && (t.Next.IsZero() || v.Now.Before(t.Next)) {
+		return Action{Do: Wait, At: t.Next, Why: t.Kind + ": " + t.Error}
+	}
+	if v.Epoch == "" {
+		return p.afford(v, WorkManifest, Action{Do: Compare, Why: "the module is new here"})
+	}
+	if v.Lost != "" {
+		return p.afford(v, WorkManifest, Action{Do: Compare, Why: v.Lost})
+	}
+	if h := v.Head; h != nil && h.Epoch != v.Epoch {
+		if h.Via == ViaUpstream {
+			return p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("the upstream is at epoch %s, this mirror at %s", h.Epoch, v.Epoch)})
+		}
+		if v.Looked.Before(h.At) {
+			return p.afford(v, WorkLook, Action{Do: Look, Why: "a head of another epoch was heard"})
+		}
+	}
+	if a, ok := p.work(v); ok {
+		return a
+	}
+	return p.watch(v)
+}
+
+// work decides about announcements that were heard and not applied.
+func (p Tuning) work(v View) (Action, bool) {
+	through := v.Applied
+	for _, i := range v.Todo {
+		if i.Wide || !i.Set || v.Confirmed > v.Applied && i.Serial > v.Confirmed {
+			break
+		}
+		if i.Kind == event.Flip && p.Waits(v, i.Serial) {
+			continue
+		}
+		through = i.Serial
+	}
+	switch next := p.First(v); {
+	case through > v.Applied:
+		return p.afford(v, WorkLive, Action{Do: Batch, Through: through, Why: fmt.Sprintf("serials %d to %d are to be applied", v.Applied+1, through)}), true
+	case next != nil && next.Wide:
+		return p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("serial %d names no paths", next.Serial)}), true
+	case next != nil && !next.Set:
+		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("the path set of serial %d is not here", next.Serial)}), true
+	case next == nil && v.Top > v.Through:
+		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("serial %d is known of, %d is missing", v.Top, v.Through+1)}), true
+	}
+	return Action{}, false
+}
+
+// First is the first announcement that is to be done now, leaving out flips that wait for their time; nil if there is none.
+func (p Tuning) First(v View) *inbox.Item {
+	for i := range v.Todo {
+		if v.Todo[i].Kind != event.Flip || !p.Waits(v, v.Todo[i].Serial) {
+			return &v.Todo[i]
+		}
+	}
+	return nil
+}
+
+// Waits tells whether the flip with this serial is left to the flips' own path: it waits for its time, or has expired.
+func (p Tuning) Waits(v View, n event.Serial) bool {
+	for _, f := range v.Flips {
+		if f.Serial == n {
+			now, _ := JudgeFlip(f.Announcement, v.Now, ClockSkew(v.Head, p.Skew) != 0)
+			return now != FlipNow
+		}
+	}
+	return false
+}
+
+// watch decides when there is nothing to apply: whether and when to look at the upstream's head.
+func (p Tuning) watch(v View) Action {
+	news := v.Looked
+	if v.Head != nil && v.Head.At.After(news) {
+		news = v.Head.At
+	}
+	due, why := news.Add(p.LookEvery), fmt.Sprintf("no news for %v", p.LookEvery)
+	if v.Head == nil || v.Head.Expired(v.Now, p.Skew) {
+		due, why = v.Looked.Add(p.LookEvery/10), "the newest head has expired"
+	}
+	if !v.Look.IsZero() && v.Look.Before(due) {
+		due, why = v.Look, "connected, or heard something that only the upstream can explain"
+	}
+	if v.Now.Before(due) {
+		return Action{Do: Wait, At: due, Why: "nothing to do"}
+	}
+	return p.afford(v, WorkLook, Action{Do: Look, Why: why})
+}
+
+// afford makes a wait of an action that the budget does not allow yet.
+func (p Tuning) afford(v View, kind string, a Action) Action {
+	if _, wait := p.Budgets[kind].Take(v.Budgets[kind], v.Now); wait > 0 {
+		return Action{Do: Wait, At: v.Now.Add(wait), Why: a.Why + "; the rate of such work is limited"}
+	}
+	return a
+}
+
+// Costs is the budget that an action is paid from when it begins. A comparison begins with a look and pays for itself once it knows that it can
+// be made.
+func (a Action) Costs() string {
+	if a.Do == Batch {
+		return WorkLive
+	}
+	return WorkLook
+}
