@@ -62,13 +62,9 @@ const maxRow = 5000
 
 // row finds how far the announcements follow each other without a gap.
 func (s *Snapshot) row(ctx context.Context, tx *sql.Tx) error {
-	type row struct {
-		Item
-		done bool
-	}
-	rows, err := query(ctx, tx, func(r scanner) (w row, err error) {
+	rows, err := query(ctx, tx, func(r scanner) (w Row, err error) {
 		var at int64
-		err = r.Scan(&w.Serial, &w.Kind, &w.Set, &w.Wide, &at, &w.done)
+		err = r.Scan(&w.Serial, &w.Kind, &w.Set, &w.Wide, &at, &w.Done)
 		w.At = fromStamp(at)
 		return w, err
 	}, "SELECT serial, kind, paths IS NOT NULL, wide, at, state = 'done' FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
@@ -76,29 +72,11 @@ func (s *Snapshot) row(ctx context.Context, tx *sql.Tx) error {
 	if err != nil {
 		return err
 	}
-	s.Through, s.Top = s.Applied, s.Applied
-	for _, w := range rows {
-		if s.Oldest.IsZero() || w.At.Before(s.Oldest) {
-			s.Oldest = w.At
-		}
-		if w.Serial == s.Through+1 {
-			s.Through = w.Serial
-			if !w.done {
-				s.Todo = append(s.Todo, w.Item)
-			}
-		}
-	}
 	top, err := highest(ctx, tx, s.Name, s.Epoch)
 	if err != nil {
 		return err
 	}
-	s.Top = max(s.Top, top)
-	if h := s.Head; h != nil && h.Epoch == s.Epoch {
-		s.Top = max(s.Top, h.Serial)
-		if h.Serial > s.Applied && (s.Oldest.IsZero() || h.At.Before(s.Oldest)) {
-			s.Oldest = h.At
-		}
-	}
+	s.Follow(rows, top)
 	return tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch <> ?)", s.Name, s.Epoch).Scan(&s.Strange)
 }
 

@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,23 +8,6 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
-)
-
-// MaxAhead is how far above what is known a serial may be and still be stored. One further ahead may be the work of a stolen key that wants
-// every later announcement to look old; only a journal that leads up to it makes it true.
-const MaxAhead = 100_000
-
-// A Verdict is what became of a message.
-type Verdict string
-
-// The verdicts.
-const (
-	Stored       Verdict = "stored"
-	Repeated     Verdict = "repeated"     // heard already; at most its path set was new
-	Old          Verdict = "old"          // at or below what is applied, or a head older than the known one
-	TooFar       Verdict = "too far"      // see MaxAhead: not stored, ask the upstream
-	Strange      Verdict = "strange"      // of another epoch than the module's: stored for the case that the upstream agrees, ask it
-	Equivocation Verdict = "equivocation" // one serial, two different lines: the module is now in quarantine
 )
 
 // Ensure makes the modules known that are not yet.
@@ -47,10 +29,11 @@ func (b *Inbox) Put(ctx context.Context, h Heard, r *event.Report) (v Verdict, e
 		if err != nil {
 			return err
 		}
-		if v, err = judge(ctx, tx, m, h); err != nil {
+		k, err := known(ctx, tx, m, h.Epoch, h.Serial)
+		if err != nil {
 			return err
 		}
-		switch v {
+		switch v = Judge(k, h); v {
 		case Stored, Strange:
 			if err := insert(ctx, tx, h); err != nil || r == nil || v == Strange {
 				return err
@@ -66,50 +49,27 @@ func (b *Inbox) Put(ctx context.Context, h Heard, r *event.Report) (v Verdict, e
 	return v, err
 }
 
-// judge compares an announcement with what is known.
-func judge(ctx context.Context, tx *sql.Tx, m Module, h Heard) (Verdict, error) {
-	same := m.Epoch == h.Epoch
-	known, err := digestOf(ctx, tx, m, h.Epoch, h.Serial)
-	switch {
-	case err != nil:
-		return "", err
-	case !known.IsZero() && known != h.Digest:
-		return Equivocation, nil
-	case same && h.Serial <= m.Applied:
-		return Old, nil
+// known reads what is known of the serial that a message is about.
+func known(ctx context.Context, tx *sql.Tx, m Module, e event.Epoch, n event.Serial) (k Known, err error) {
+	k.Epoch, k.Applied = m.Epoch, m.Applied
+	if k.Digest, err = digestOf(ctx, tx, m, e, n); err != nil {
+		return k, err
 	}
-	if stored, err := exists(ctx, tx, h); err != nil || stored {
-		return Repeated, err
+	if k.Before, err = digestOf(ctx, tx, m, e, n-1); err != nil {
+		return k, err
 	}
-	before, err := digestOf(ctx, tx, m, h.Epoch, h.Serial-1)
-	if err != nil {
-		return "", err
+	if k.Prev, err = prevOf(ctx, tx, e, m.Name, n+1); err != nil {
+		return k, err
 	}
-	next, err := prevOf(ctx, tx, h.Epoch, h.Module, h.Serial+1)
-	if err != nil {
-		return "", err
+	if k.Here, err = exists(ctx, tx, m.Name, e, n); err != nil {
+		return k, err
 	}
-	if !before.IsZero() && before != h.Prev || !next.IsZero() && next != h.Digest {
-		return Equivocation, nil
-	}
-	top, err := highest(ctx, tx, h.Module, h.Epoch)
-	if err != nil {
-		return "", err
-	}
-	if same {
-		top = max(top, m.Applied)
-	}
-	switch {
-	case h.Serial > top+MaxAhead && (top > 0 || m.Epoch != ""):
-		return TooFar, nil
-	case !same && m.Epoch != "":
-		return Strange, nil
-	}
-	return Stored, nil
+	k.Top, err = highest(ctx, tx, m.Name, e)
+	return k, err
 }
 
-func exists(ctx context.Context, tx *sql.Tx, h Heard) (yes bool, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch = ? AND serial = ?)", h.Module, h.Epoch, h.Serial).Scan(&yes)
+func exists(ctx context.Context, tx *sql.Tx, name event.Module, e event.Epoch, n event.Serial) (yes bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM heard WHERE module = ? AND epoch = ? AND serial = ?)", name, e, n).Scan(&yes)
 	return yes, err
 }
 
@@ -185,19 +145,23 @@ func (b *Inbox) quarantine(ctx context.Context, tx *sql.Tx, m Module, e event.Ep
 		Error: "quarantined: " + why + "; an operator has to look, then: mirrorbus agent release " + string(m.Name)})
 }
 
-// PutHead stores a head that has passed the gate unless a newer one is known: within an epoch the higher serial, and of one serial the later
-// signature, which says that it still holds; of another epoch the later signature, or one of the same second.
-// Of a repeat only Via is taken over: that the upstream says the same is worth knowing.
+// PutHead stores a head that has passed the gate unless a newer one is known, see JudgeHead. Of a repeat only Via is taken over: that the upstream
+// says the same is worth knowing.
 func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, h.Module)
 		if err != nil {
 			return err
 		}
-		if v, err = judgeHead(ctx, tx, m, h); err != nil {
+		k := Known{Epoch: m.Epoch, Applied: m.Applied}
+		if k.Digest, err = digestOf(ctx, tx, m, h.Epoch, h.Serial); err != nil {
 			return err
 		}
-		switch v {
+		old, err := head(ctx, tx, m.Name)
+		if err != nil {
+			return err
+		}
+		switch v = JudgeHead(k, old, h); v {
 		case Repeated:
 			_, err = tx.ExecContext(ctx, "UPDATE head SET via = ? WHERE module = ?", h.Via, h.Module)
 			return err
@@ -210,32 +174,4 @@ func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 		return nil
 	})
 	return v, err
-}
-
-func judgeHead(ctx context.Context, tx *sql.Tx, m Module, h Head) (Verdict, error) {
-	known, err := digestOf(ctx, tx, m, h.Epoch, h.Serial)
-	if err != nil {
-		return "", err
-	}
-	if !known.IsZero() && known != h.Last {
-		return Equivocation, nil
-	}
-	old, err := head(ctx, tx, m.Name)
-	switch {
-	case err != nil:
-		return "", err
-	case old != nil && bytes.Equal(old.Line, h.Line):
-		return Repeated, nil
-	case old != nil && old.Epoch == h.Epoch && h.Serial < old.Serial:
-		return Old, nil
-	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At):
-		return Old, nil
-	case old != nil && old.Epoch != h.Epoch && h.Head.At.Before(old.Head.At):
-		return Old, nil
-	case m.Epoch == h.Epoch && h.Serial < m.Applied:
-		return Old, nil
-	case m.Epoch != h.Epoch:
-		return Strange, nil
-	}
-	return Stored, nil
 }

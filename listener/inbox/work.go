@@ -36,20 +36,13 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 		if err := markDone(ctx, tx, d); err != nil {
 			return err
 		}
-		if m.Epoch != d.Epoch {
-			m.Epoch, m.Applied, m.Digest, m.Confirmed = d.Epoch, 0, event.Digest{}, 0
-		}
-		if d.Entries > 0 {
-			m.Entries = d.Entries
-		}
-		if len(d.Except) == 0 {
-			m.Applied, m.Digest = d.Through, d.Digest
-		} else if before := d.Except[0] - 1; before > m.Applied {
-			m.Applied = before
-			if m.Digest, err = digestOf(ctx, tx, m, d.Epoch, before); err != nil {
+		var before event.Digest
+		if len(d.Except) > 0 {
+			if before, err = digestOf(ctx, tx, m, d.Epoch, d.Except[0]-1); err != nil {
 				return err
 			}
 		}
+		m = m.Finished(d, before)
 		if err := b.advance(ctx, tx, &m, d.At, d.Reports); err != nil {
 			return err
 		}
@@ -83,12 +76,7 @@ func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time
 	if err != nil {
 		return err
 	}
-	for _, h := range rows {
-		if !h.Done || h.Serial != m.Applied+1 {
-			break
-		}
-		m.Applied, m.Digest = h.Serial, h.Digest
-	}
+	*m = m.Advance(rows)
 	_, err = tx.ExecContext(ctx, "UPDATE module SET epoch = ?, applied = ?, digest = ?, applied_at = ?, confirmed = ?, entries = ? WHERE name = ?",
 		m.Epoch, m.Applied, m.Digest[:], stamp(at), m.Confirmed, m.Entries, m.Name)
 	if err != nil {
