@@ -3,9 +3,8 @@ package transports
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
 // State is what Keep knows of a connection, for status.
@@ -57,7 +56,7 @@ func Keep(ctx context.Context, t Transport, subs []Subscription, r Receiver, o K
 type keeper struct {
 	Receiver
 	o     KeepOptions
-	wait  *backoff.ExponentialBackOff
+	pause Pause
 	state State
 	said  string // the last error text logged; "" after "connected"
 	brief string // the last error text logged of a connection that did not last
@@ -72,8 +71,7 @@ type keeper struct {
 
 func newKeeper(r Receiver, o KeepOptions) *keeper {
 	o = o.withDefaults()
-	wait := NewBackOff(o.Min, o.Max)
-	k := &keeper{Receiver: r, o: o, wait: wait, quiet: true}
+	k := &keeper{Receiver: r, o: o, pause: Pause{Min: o.Min, Max: o.Max}, quiet: true}
 	k.set(State{Since: time.Now()})
 	return k
 }
@@ -95,14 +93,6 @@ func (o KeepOptions) withDefaults() KeepOptions {
 		o.Steady = time.Minute
 	}
 	return o
-}
-
-// NewBackOff gives waits drawn evenly from 0 to a limit that is lowest at first and doubles up to highest: full jitter.
-func NewBackOff(lowest, highest time.Duration) *backoff.ExponentialBackOff {
-	// The library draws from the interval plus or minus the factor times the interval; with factor 1 that is 0 to twice the interval.
-	return &backoff.ExponentialBackOff{
-		InitialInterval: lowest / 2, RandomizationFactor: 1, Multiplier: 2, MaxInterval: max(lowest, highest) / 2,
-	}
 }
 
 func (k *keeper) set(s State) {
@@ -137,19 +127,17 @@ func (k *keeper) lost(err error) time.Duration {
 	if was.Connected {
 		next.Since = time.Now()
 	}
-	lasted := was.Connected && next.Since.Sub(was.Since) >= k.o.Steady
-	if lasted {
-		k.wait.Reset()
+	var lasted time.Duration
+	if was.Connected {
+		lasted = next.Since.Sub(was.Since)
 	}
-	if lasted || settled {
+	steady := was.Connected && lasted >= k.o.Steady
+	if steady || settled {
 		k.unsteady, k.said, k.brief = false, "", ""
 	}
-	wait := k.wait.NextBackOff()
-	if next.Permanent {
-		wait = k.o.Max
-	}
+	wait := k.pause.Lost(lasted, k.o.Steady, next.Permanent, rand.Float64())
 	next.Next = time.Now().Add(wait)
-	k.say(next, was.Connected && !lasted)
+	k.say(next, was.Connected && !steady)
 	k.set(next)
 	return wait
 }

@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -40,7 +39,7 @@ type Relay struct {
 	connected chan struct{} // holds one token
 
 	// The rest is touched by Run alone.
-	wait  *backoff.ExponentialBackOff
+	pause transports.Pause
 	retry <-chan time.Time          // fires when what failed is due again; nil if nothing failed
 	down  bool                      // the transport as a whole failed, not just some topics
 	stuck map[transports.Topic]bool // topics of which a message failed: those behind it wait, for the order
@@ -65,7 +64,7 @@ func NewRelay(o Options) *Relay {
 	}
 	return &Relay{
 		o: o, wake: make(chan struct{}, 1), connected: make(chan struct{}, 1),
-		wait: transports.NewBackOff(o.Min, o.Max), stuck: make(map[transports.Topic]bool),
+		pause: transports.Pause{Min: o.Min, Max: o.Max}, stuck: make(map[transports.Topic]bool),
 	}
 }
 
@@ -111,7 +110,7 @@ func (r *Relay) idle(ctx context.Context) bool {
 	case <-r.wake:
 		return true // what is down or stuck stays so until it is due
 	case <-r.connected:
-		r.wait.Reset()
+		r.pause.Reset()
 	case <-r.retry:
 	}
 	r.retry, r.down = nil, false
@@ -127,7 +126,7 @@ func (r *Relay) failed(ctx context.Context, err error) {
 	if r.retry != nil && !r.down {
 		return // another topic has failed before, and decided
 	}
-	wait := r.wait.NextBackOff()
+	wait := r.pause.Next(rand.Float64())
 	if transports.IsPermanent(err) {
 		wait = r.o.Max
 	}
@@ -142,7 +141,7 @@ func (r *Relay) failed(ctx context.Context, err error) {
 
 // well notes that nothing is left that failed.
 func (r *Relay) well(ctx context.Context) {
-	r.wait.Reset()
+	r.pause.Reset()
 	if r.said != "" {
 		r.o.Log.Info("sending again")
 	}
