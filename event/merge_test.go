@@ -51,6 +51,7 @@ func TestMerge(t *testing.T) {
 	for _, c := range []struct{ name, one, two, want string }{
 		{"apart", "+ a", "- b", "+ a, - b"},
 		{"written, then a chmod: written", "+ a", "= a", "+ a"},
+		{"a directory is made, then a chmod: made", "+ d/", "= d/", "+ d"},
 		{"a flip stays a flip", "= d/", "= d/", "= d"},
 		{"written, then gone", "+ a", "- a", "- a"},
 		{"gone, then a file again", "- a", "+ a", "+ a"},
