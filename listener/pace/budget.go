@@ -32,13 +32,14 @@ func DefaultBudgets() map[string]Budget {
 }
 
 // Take tells whether one piece of work may begin now: if so wait is 0 and left is what is then left, else wait is how long it takes until it may.
-// A bucket never used is full. A clock that went back fills nothing.
+// A bucket never used is full, and so is one that was used in a future further off than Every: the clock was set back since, and nothing says how
+// long ago that use was.
 func (g Budget) Take(b inbox.Bucket, now time.Time) (left inbox.Bucket, wait time.Duration) {
 	if g.Burst <= 0 || g.Every <= 0 {
 		return b, 0
 	}
 	tokens := float64(g.Burst)
-	if !b.At.IsZero() {
+	if !b.At.IsZero() && b.At.Sub(now) <= g.Every {
 		tokens = min(tokens, b.Tokens+max(now.Sub(b.At), 0).Seconds()/g.Every.Seconds())
 	}
 	if tokens < 1 {

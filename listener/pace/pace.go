@@ -57,7 +57,7 @@ func (p Tuning) Decide(v View) Action {
 	if v.Quarantine != "" {
 		return Action{Do: Wait, Why: "quarantined: " + v.Quarantine}
 	}
-	if t := v.Trouble; t.Kind != "" && (t.Next.IsZero() || v.Now.Before(t.Next)) {
+	if t := v.Trouble; t.Kind != "" && !retryDue(t, v.Now) {
 		return Action{Do: Wait, At: t.Next, Why: t.Kind + ": " + t.Error}
 	}
 	if v.Epoch == "" {
@@ -70,7 +70,7 @@ func (p Tuning) Decide(v View) Action {
 		if h.Via == ViaUpstream {
 			return p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("the upstream is at epoch %s, this mirror at %s", h.Epoch, v.Epoch)})
 		}
-		if v.Looked.Before(h.At) {
+		if v.Looked.Before(h.At) && h.At.Sub(v.Now) <= p.Skew { // not one from before the clock was set back
 			return p.afford(v, WorkLook, Action{Do: Look, Why: "a head of another epoch was heard"})
 		}
 	}
@@ -78,6 +78,11 @@ func (p Tuning) Decide(v View) Action {
 		return a
 	}
 	return p.watch(v)
+}
+
+// retryDue tells whether what failed may be tried again. A time that was noted before the clock was set back is not waited for.
+func retryDue(t inbox.Trouble, now time.Time) bool {
+	return !t.Next.IsZero() && (!now.Before(t.Next) || now.Before(t.Since) || t.Next.Sub(now) > longestWait)
 }
 
 // work decides about announcements that were heard and not applied.
@@ -128,13 +133,17 @@ func (p Tuning) Waits(v View, n event.Serial) bool {
 
 // watch decides when there is nothing to apply: whether and when to look at the upstream's head.
 func (p Tuning) watch(v View) Action {
-	news := v.Looked
-	if v.Head != nil && v.Head.At.After(news) {
+	looked := v.Looked
+	if looked.After(v.Now) {
+		looked = time.Time{} // the clock was set back since
+	}
+	news := looked
+	if v.Head != nil && v.Head.At.After(news) && !v.Head.At.After(v.Now) {
 		news = v.Head.At
 	}
 	due, why := news.Add(p.LookEvery), fmt.Sprintf("no news for %v", p.LookEvery)
 	if v.Head == nil || v.Head.Expired(v.Now, p.Skew) {
-		due, why = v.Looked.Add(p.LookEvery/10), "the newest head has expired"
+		due, why = looked.Add(p.LookEvery/10), "the newest head has expired"
 	}
 	if !v.Look.IsZero() && v.Look.Before(due) {
 		due, why = v.Look, "connected, or heard something that only the upstream can explain"

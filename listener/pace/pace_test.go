@@ -80,11 +80,23 @@ func TestDecide(t *testing.T) {
 			pending(v, here)
 			v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon.Add(time.Second)}
 		}, Wait, 0, time.Second},
-		"retry due":           {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, Batch, 6, 0},
-		"held":                {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, Wait, 0, 0},
-		"confirmed":           {func(v *View) { pending(v, here, here, here); v.Confirmed = 7 }, Batch, 7, 0},
-		"too many batches":    {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon} }, Wait, 0, time.Second + time.Millisecond},
-		"looks do not use up": {func(v *View) { pending(v, here); v.Budgets[WorkLook] = inbox.Bucket{At: noon} }, Batch, 6, 0},
+		"retry due": {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, Batch, 6, 0},
+		"clock set back": {func(v *View) {
+			pending(v, here)
+			v.Trouble = inbox.Trouble{Kind: "retrying", Since: noon.Add(2 * time.Hour), Next: noon.Add(2*time.Hour + time.Minute)}
+		}, Batch, 6, 0},
+		"clock set back in a long trouble": {func(v *View) {
+			pending(v, here)
+			v.Trouble = inbox.Trouble{Kind: "retrying", Since: noon.Add(-time.Hour), Next: noon.Add(2 * time.Hour)}
+		}, Batch, 6, 0},
+		"clock set back, held":     {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held", Since: noon.Add(time.Hour)} }, Wait, 0, 0},
+		"clock set back, no news":  {func(v *View) { v.Looked, v.Head.At = noon.Add(2*time.Hour), noon.Add(2*time.Hour) }, Look, 0, 0},
+		"clock set back, rate":     {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon.Add(time.Hour)} }, Batch, 6, 0},
+		"clock set back, an epoch": {func(v *View) { v.Head.Epoch, v.Head.At = "00000001", noon.Add(2*time.Hour) }, Wait, 0, 10 * time.Minute},
+		"held":                     {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, Wait, 0, 0},
+		"confirmed":                {func(v *View) { pending(v, here, here, here); v.Confirmed = 7 }, Batch, 7, 0},
+		"too many batches":         {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon} }, Wait, 0, time.Second + time.Millisecond},
+		"looks do not use up":      {func(v *View) { pending(v, here); v.Budgets[WorkLook] = inbox.Bucket{At: noon} }, Batch, 6, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := current()
@@ -171,7 +183,7 @@ func TestBudget(t *testing.T) {
 	at := noon
 	for _, step := range []struct {
 		after, wait time.Duration
-	}{{0, 0}, {0, 0}, {0, time.Minute}, {30 * time.Second, 30 * time.Second}, {30 * time.Second, 0}, {-time.Hour, time.Minute}, {48 * time.Hour, 0}, {0, 0}, {0, time.Minute}} {
+	}{{0, 0}, {0, 0}, {0, time.Minute}, {30 * time.Second, 30 * time.Second}, {30 * time.Second, 0}, {-time.Minute, time.Minute}, {-time.Hour, 0}, {48 * time.Hour, 0}, {0, 0}, {0, time.Minute}} {
 		at = at.Add(step.after)
 		left, wait := g.Take(b, at)
 		if d := wait - step.wait; d < 0 || d > 2*time.Millisecond {

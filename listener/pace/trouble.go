@@ -38,6 +38,9 @@ type Tempo struct {
 	Full        bool          // drawn from 0, so that many mirrors part; else from half the limit
 }
 
+// longestWait is the longest between two attempts.
+const longestWait = 30 * time.Minute
+
 // Brief is the First wait for an announcement that is on its way.
 const Brief = 300 * time.Millisecond
 
@@ -49,13 +52,14 @@ func (f Failure) Answer() (State, *Tempo) {
 	case IndexAhead:
 		return Waiting, &Tempo{First: Brief, Most: 30 * time.Second}
 	case Limited:
-		return Retrying, &Tempo{First: 2 * f.Wait, Most: 2 * f.Wait}
+		wait := min(2*f.Wait, longestWait) // to ask earlier whether it is allowed costs little
+		return Retrying, &Tempo{First: wait, Most: wait}
 	case Crowded:
 		return Retrying, &Tempo{First: 10 * time.Second, Most: 5 * time.Minute, Full: true}
 	case Passing:
 		return Retrying, &Tempo{First: 2 * time.Second, Most: 30 * time.Second}
 	case Lasting:
-		return Retrying, &Tempo{First: 5 * time.Minute, Most: 30 * time.Minute}
+		return Retrying, &Tempo{First: 5 * time.Minute, Most: longestWait}
 	case DiskFull:
 		return Blocked, &Tempo{First: 30 * time.Second, Most: 30 * time.Second}
 	case Unallowed:

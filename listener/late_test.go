@@ -1,0 +1,182 @@
+package listener_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/listener"
+)
+
+// Nothing comes over any transport, and nobody says that they are down. The mirror looks by itself; if the upstream has no news either, it says that
+// it is deaf rather than current.
+func TestSilenceIsMadeUpForByLooking(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	a := w.adopted()
+	w.write(testenv.File("a", "x"))
+	w.announce(w.rec(event.Write, "a"))
+	clock = clock.Add(9 * time.Minute)
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 1 {
+		t.Errorf("looked before its time: %+v", s)
+	}
+	clock = clock.Add(2 * time.Minute)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	if s := w.status(a); s.State != listener.Current || s.Via != "upstream" {
+		t.Errorf("%+v", s)
+	}
+	clock = clock.Add(time.Hour) // the master signs no head any more: it is gone, or somebody holds them back
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.State != listener.Deaf || s.Applied != 2 {
+		t.Errorf("%+v", s)
+	}
+	w.daemon.Stop()
+	clock = clock.Add(time.Hour)
+	if err := a.Reconcile(t.Context(), pub); err == nil || w.status(a).State != listener.Retrying {
+		t.Errorf("%v %+v", err, w.status(a))
+	}
+	w.daemon.Start()
+	w.write(testenv.File("b", "x"))
+	w.announce(w.rec(event.Write, "b"))
+	clock = clock.Add(time.Hour)
+	w.must(w.out.PutHead(w.head()))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 3)
+}
+
+// Mail may take three days. A change that comes so late is as good as one that comes at once, if it is still to be done; what it says is gone is not
+// removed if it is there again.
+func TestMessagesThatComeThreeDaysLate(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.File("back", "1"), testenv.File("f", "1"))
+	a := w.adopted()
+	w.must(os.Remove(filepath.Join(w.up, "back")))
+	two := w.announce(event.Record{Op: event.Gone, Path: "back"})
+	w.write(testenv.File("back", "again"), testenv.File("f", "2"))
+	three := w.announce(w.rec(event.Write, "back"), w.rec(event.Write, "f"))
+	late := w.head()
+	closing := w.rec(event.Meta, "f")
+	closing.Mode = event.ModeFile | 0o600
+	four := w.put(w.make(event.Announcement{Kind: event.Flip, Expires: time.Hour}, closing))
+
+	clock = clock.Add(72 * time.Hour)
+	w.send(a, two) // the others are still on their way
+	w.must(a.Reconcile(t.Context(), pub))
+	if b, err := os.ReadFile(filepath.Join(w.dest, "back")); err != nil || string(b) != "again" {
+		t.Errorf("removed although it is there again: %v", err)
+	}
+	w.deliver(a, late)
+	w.send(a, four, three)
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 4 || w.count(a, event.Skipped) != 1 {
+		t.Errorf("%+v, %d skipped", s, w.count(a, event.Skipped))
+	}
+	if info, err := os.Stat(filepath.Join(w.dest, "f")); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("an expired flip was done: %v %v", info.Mode(), err)
+	}
+	reports := len(w.reports(a))
+	w.send(a, two, three, four)
+	w.deliver(a, late)
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != 4 || len(w.reports(a)) != reports {
+		t.Errorf("repeated: %+v, %d more reports", s, len(w.reports(a))-reports)
+	}
+}
+
+// A flip that has come before its time is done at its time by what is here: master, hub and upstream may be away. A mirror that was away itself does
+// it when it is back.
+func TestATimedFlipNeedsNobodyAtItsTime(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	prepared := w.adopted()
+	away := w.another()
+	b := away.agent()
+	w.must(b.Reconcile(t.Context(), pub))
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	flip := w.flip(event.Announcement{NotBefore: time.Hour, Expires: 3 * time.Hour}, "release")
+	w.send(prepared, flip)
+	w.must(prepared.Reconcile(t.Context(), pub))
+	if n := w.count(prepared, event.Ready); n != 1 {
+		t.Fatalf("%d ready reports", n)
+	}
+	mode := func(x *world) os.FileMode {
+		info, err := os.Stat(filepath.Join(x.dest, "release"))
+		w.must(err)
+		return info.Mode().Perm()
+	}
+	w.daemon.Stop()
+	clock = clock.Add(time.Hour - time.Second)
+	if err := prepared.Reconcile(t.Context(), pub); mode(w) != 0o700 {
+		t.Errorf("shown before its time: %v", err)
+	}
+	clock = clock.Add(2 * time.Second)
+	if err := prepared.Reconcile(t.Context(), pub); mode(w) != 0o755 || w.count(prepared, event.Applied) != 2 {
+		t.Errorf("not shown at its time: %v, %v", mode(w), err)
+	}
+	w.daemon.Start()
+	clock = clock.Add(time.Hour)
+	w.must(w.out.PutHead(w.head()))
+	if mode(away) != 0o700 {
+		t.Error("the one that was away has flipped")
+	}
+	w.must(b.SyncNow(t.Context(), pub))
+	w.must(b.Reconcile(t.Context(), pub))
+	away.same(b, 2)
+}
+
+// A host wakes with a clock two hours fast, fails, and has its clock set. It does not wait for two hours until the time that it had noted.
+func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
+	w := newWorld(t)
+	real := time.Now()
+	clock := real
+	w.now = func() time.Time { return clock }
+	a := w.adopted()
+	clock = real.Add(2 * time.Hour)
+	w.daemon.Stop()
+	w.write(testenv.File("a", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	if err := a.Reconcile(t.Context(), pub); err == nil {
+		t.Fatal("applied without an upstream")
+	}
+	w.daemon.Start()
+	clock = real.Add(time.Second)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+
+	// Nor does the look at an upstream, after a time without messages.
+	clock = real.Add(5 * time.Hour)
+	w.must(a.SyncNow(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	clock = real.Add(time.Hour)
+	w.write(testenv.File("b", "x"))
+	w.announce(w.rec(event.Write, "b"))
+	clock = clock.Add(11 * time.Minute)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 3)
+
+	// Nor a rate that was used up.
+	clock = real.Add(9 * time.Hour)
+	for i := range 25 {
+		w.write(testenv.File("c", strings.Repeat("x", i)))
+		w.send(a, w.announce(w.rec(event.Write, "c")))
+		w.must(a.Reconcile(t.Context(), pub))
+	}
+	if s := w.status(a); s.Applied == w.serial {
+		t.Fatal("the rate is not used up, this test proves nothing")
+	}
+	clock = real.Add(2 * time.Hour)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, w.serial)
+}
