@@ -85,17 +85,17 @@ type MirrorStatus struct {
 	Lag    time.Duration `json:"lag_ns,omitempty"` // age of the oldest serial not applied
 }
 
-// A MirrorState is one word for where a mirror stands.
-type MirrorState string
+// A MirrorState is one word for where a mirror stands: see [collector.State].
+type MirrorState = collector.State
 
-// The states of a mirror, as a master sees them.
+// The states of a mirror; package collector says what each means.
 const (
-	Current  MirrorState = "current"  // everything announced is on its disk
-	Behind   MirrorState = "behind"   // working on it
-	Failing  MirrorState = "failing"  // it said that it could not, and tries again
-	Stuck    MirrorState = "blocked"  // it said that it cannot go on by itself
-	Away     MirrorState = "away"     // not heard of for longer than away_after
-	Diverged MirrorState = "diverged" // it has another history than this master: other epoch, or other line at the same serial
+	Current  = collector.Current
+	Behind   = collector.Behind
+	Failing  = collector.Failing
+	Stuck    = collector.Stuck
+	Away     = collector.Away
+	Diverged = collector.Diverged
 )
 
 // A TransportStatus is what the hub knows of one of its transports.

@@ -67,16 +67,16 @@ func (h *Hub) wait(ctx context.Context, q url.Values, send func(any) error) erro
 		return err
 	}
 	if serial == 0 {
-		serial = t.serial
+		serial = t.Serial
 	}
-	if e := q.Get("epoch"); e != "" && e != string(t.epoch) {
-		return fault.With(fmt.Errorf("module %s has begun a new epoch, %s", m.Name, t.epoch), fault.TryAgain, "wait for its newest serial instead")
+	if e := q.Get("epoch"); e != "" && e != string(t.Epoch) {
+		return fault.With(fmt.Errorf("module %s has begun a new epoch, %s", m.Name, t.Epoch), fault.TryAgain, "wait for its newest serial instead")
 	}
-	if t.serial == 0 {
+	if t.Serial == 0 {
 		return fault.With(fmt.Errorf("nothing of %s is announced yet", m.Name), fault.Usage, "publish something first")
 	}
-	if serial > t.serial {
-		return fault.With(fmt.Errorf("serial %d of %s is not announced yet, the newest is %d", serial, m.Name, t.serial), fault.Usage, "")
+	if serial > t.Serial {
+		return fault.With(fmt.Errorf("serial %d of %s is not announced yet, the newest is %d", serial, m.Name, t.Serial), fault.Usage, "")
 	}
 	a, err := h.journal.Get(ctx, event.Module(m.Name), serial)
 	if err != nil {

@@ -9,40 +9,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
 
-// A tip is where a module stands: its newest announcement.
-type tip struct {
-	epoch  event.Epoch
-	serial event.Serial
-	digest event.Digest // of its line
-	at     time.Time
-}
-
-// judge says in one word where a mirror stands, from what it last reported and what the journal says.
-func judge(t tip, s collector.Standing, now time.Time, away time.Duration) MirrorState {
-	switch {
-	case s.Epoch != "" && s.Epoch != t.epoch && s.Applied > 0,
-		s.Epoch == t.epoch && s.Applied > t.serial,
-		s.Epoch == t.epoch && s.Applied == t.serial && !s.Head.IsZero() && s.Head != t.digest:
-		return Diverged
-	case now.Sub(s.Heard) > away:
-		return Away
-	case s.Outcome == event.Blocked: // also of a serial that it has: a module in quarantine
-		return Stuck
-	case s.Epoch == t.epoch && s.Applied == t.serial:
-		return Current
-	case stuck(s):
-		return Failing
-	}
-	return Behind
-}
-
-// stuck tells whether the last that a mirror said of its work is that it does not go on, for now or by itself.
-func stuck(s collector.Standing) bool {
-	return s.Outcome == event.Blocked || s.Outcome == event.Failed && s.Serial > s.Applied
-}
-
 // progress tells how far an announcement has come, from standings and words. newest is where its module stands.
-func progress(a journal.Stored, newest tip, standings []collector.Standing, words []collector.Word, now time.Time, away time.Duration) Progress {
+func progress(a journal.Stored, newest collector.Tip, standings []collector.Standing, words []collector.Word, now time.Time, away time.Duration) Progress {
 	p := Progress{Serial: a.Announcement.Serial, Elapsed: now.Sub(a.Created)}
 	said := map[string]collector.Word{}
 	for _, w := range words {
@@ -53,7 +21,7 @@ func progress(a journal.Stored, newest tip, standings []collector.Standing, word
 		if w, ok := said[s.Mirror]; ok {
 			m.tell(w, a.Created)
 		}
-		m.stand(a, s, judge(newest, s, now, away) == Diverged)
+		m.stand(a, s, collector.Judge(newest, s, now, away) == Diverged)
 		if m.Has {
 			p.Have++
 		}
@@ -89,7 +57,7 @@ func (m *MirrorProgress) stand(a journal.Stored, s collector.Standing, diverged 
 		if m.Applied == 0 {
 			m.Applied = later(s.Said, a.Created, s.Heard).Sub(a.Created)
 		}
-	case stuck(s) && s.Epoch == a.Announcement.Epoch: // if at a lower serial, then at this one too
+	case s.Stuck() && s.Epoch == a.Announcement.Epoch: // if at a lower serial, then at this one too
 		m.Outcome, m.Error = s.Outcome, s.Error
 	}
 }

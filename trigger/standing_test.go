@@ -24,44 +24,10 @@ const (
 // ago is so many seconds before now.
 func ago(seconds int) time.Time { return now.Add(-time.Duration(seconds) * time.Second) }
 
-func TestJudge(t *testing.T) {
-	newest := tip{epoch: ours, serial: 7, digest: line}
-	for _, c := range []struct {
-		name string
-		s    collector.Standing
-		want MirrorState
-	}{
-		{"has all", collector.Standing{Epoch: ours, Applied: 7, Head: line}, Current},
-		{"has all, of a line it does not name", collector.Standing{Epoch: ours, Applied: 7}, Current},
-		{"has all, a later flip failed", collector.Standing{Epoch: ours, Applied: 7, Head: line, Outcome: event.Failed, Serial: 6}, Current},
-		{"has another line", collector.Standing{Epoch: ours, Applied: 7, Head: event.Sum(nil)}, Diverged},
-		{"has more than there is", collector.Standing{Epoch: ours, Applied: 8}, Diverged},
-		{"has another epoch", collector.Standing{Epoch: "ffffffff", Applied: 3}, Diverged},
-		{"diverged and away", collector.Standing{Epoch: "ffffffff", Applied: 3, Heard: ago(901)}, Diverged},
-		{"has nothing yet", collector.Standing{Epoch: "00000000"}, Behind},
-		{"knows the new epoch and has nothing of it", collector.Standing{Epoch: "ffffffff"}, Behind},
-		{"an older line counts for nothing", collector.Standing{Epoch: ours, Applied: 6, Head: event.Sum(nil)}, Behind},
-		{"received", collector.Standing{Epoch: ours, Applied: 6, Outcome: event.Received, Serial: 7}, Behind},
-		{"failing", collector.Standing{Epoch: ours, Applied: 6, Outcome: event.Failed, Serial: 7}, Failing},
-		{"failed what it has now", collector.Standing{Epoch: ours, Applied: 6, Outcome: event.Failed, Serial: 6}, Behind},
-		{"blocked", collector.Standing{Epoch: ours, Applied: 6, Outcome: event.Blocked, Serial: 7}, Stuck},
-		{"just not away", collector.Standing{Epoch: ours, Applied: 7, Heard: ago(900)}, Current},
-		{"away, and has all", collector.Standing{Epoch: ours, Applied: 7, Heard: ago(901)}, Away},
-		{"away, and blocked", collector.Standing{Epoch: ours, Applied: 6, Heard: ago(901), Outcome: event.Blocked, Serial: 7}, Away},
-	} {
-		if c.s.Heard.IsZero() {
-			c.s.Heard = now
-		}
-		if got := judge(newest, c.s, now, away); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
-	}
-}
-
 // Serial 7 was announced a minute ago; serial 9 is the newest.
 func TestProgress(t *testing.T) {
 	announced := journal.Stored{Announcement: event.Announcement{Module: "m", Epoch: ours, Serial: 7}, Digest: line, Created: ago(60)}
-	newest := tip{epoch: ours, serial: 9, digest: event.Sum([]byte("the line of serial 9"))}
+	newest := collector.Tip{Epoch: ours, Serial: 9, Digest: event.Sum([]byte("the line of serial 9"))}
 	s := func(applied event.Serial) collector.Standing {
 		return collector.Standing{Mirror: "x", Epoch: ours, Applied: applied, Heard: ago(10), Said: ago(20)}
 	}

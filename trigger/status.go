@@ -32,14 +32,14 @@ func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, e
 	if err != nil {
 		return ModuleStatus{}, err
 	}
-	s := ModuleStatus{Module: m, Epoch: t.epoch, Serial: t.serial, At: t.at, Mirrors: []MirrorStatus{}}
+	s := ModuleStatus{Module: m, Epoch: t.Epoch, Serial: t.Serial, At: t.At, Mirrors: []MirrorStatus{}}
 	if s.Entries, s.Building, err = h.manifestStatus(ctx, m); err != nil {
 		return ModuleStatus{}, err
 	}
 	for _, standing := range standings {
-		ms := MirrorStatus{Standing: standing, State: judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
-		if standing.Applied < t.serial && (standing.Epoch == t.epoch || standing.Applied == 0) {
-			ms.Behind = t.serial - standing.Applied
+		ms := MirrorStatus{Standing: standing, State: collector.Judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
+		if standing.Applied < t.Serial && (standing.Epoch == t.Epoch || standing.Applied == 0) {
+			ms.Behind = t.Serial - standing.Applied
 			if ms.Lag, err = h.age(ctx, m, standing.Applied+1); err != nil {
 				return ModuleStatus{}, err
 			}
@@ -75,28 +75,28 @@ func (h *Hub) age(ctx context.Context, m event.Module, serial event.Serial) (tim
 
 // stand reads where the mirrors of a module stand, and then where it stands itself: the other way round a mirror that is quick would be ahead
 // of its master.
-func (h *Hub) stand(ctx context.Context, m event.Module) ([]collector.Standing, tip, error) {
+func (h *Hub) stand(ctx context.Context, m event.Module) ([]collector.Standing, collector.Tip, error) {
 	standings, err := h.collector.Standings(ctx, m)
 	if err != nil {
-		return nil, tip{}, err
+		return nil, collector.Tip{}, err
 	}
 	t, err := h.tip(ctx, m)
 	return standings, t, err
 }
 
 // tip is the module's newest announcement.
-func (h *Hub) tip(ctx context.Context, m event.Module) (tip, error) {
+func (h *Hub) tip(ctx context.Context, m event.Module) (collector.Tip, error) {
 	st, err := h.journal.State(ctx, m)
 	if err != nil {
-		return tip{}, err
+		return collector.Tip{}, err
 	}
-	t := tip{epoch: st.Epoch, serial: st.Serial, digest: st.Last}
-	if t.serial > 0 {
+	t := collector.Tip{Epoch: st.Epoch, Serial: st.Serial, Digest: st.Last}
+	if t.Serial > 0 {
 		a, err := h.journal.Latest(ctx, m)
 		if err != nil {
-			return tip{}, err
+			return collector.Tip{}, err
 		}
-		t.at = a.Created
+		t.At = a.Created
 	}
 	return t, nil
 }

@@ -95,22 +95,19 @@ func (c *Collector) Put(ctx context.Context, r event.Report, now time.Time) erro
 	return nil
 }
 
-// putStanding keeps two things apart, the newest report and the newest that says how the work goes: either may come after a newer one of the
-// other. "have" and "received" say nothing of the work: a mirror that is stuck hears what is announced all the same.
 func putStanding(ctx context.Context, tx *sql.Tx, r event.Report, now time.Time) error {
-	said := int64(r.Run)
-	if r.Outcome == event.Have || r.Outcome == event.Received {
-		said, r.Outcome, r.Serial, r.Error = -1, event.Have, r.Applied, ""
+	rows, err := tx.QueryContext(ctx, "SELECT "+standingColumns+" FROM standing WHERE module = ? AND mirror = ?", r.Module, r.Mirror)
+	old, err := scan(rows, err, scanRecord)
+	if err != nil {
+		return err
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO standing (module, mirror, run, epoch, applied, head, heard_at, said_run, outcome, serial, error, said_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7)
-		ON CONFLICT DO UPDATE SET run = max(run, ?3), epoch = iif(?3 > run, ?4, epoch), applied = iif(?3 > run, ?5, applied),
-			head = iif(?3 > run, ?6, head), heard_at = iif(?3 > run, ?7, heard_at),
-			said_run = max(said_run, ?8), outcome = iif(?8 > said_run, ?9, outcome), serial = iif(?8 > said_run, ?10, serial),
-			error = iif(?8 > said_run, ?11, error), said_at = iif(?8 > said_run, ?7, said_at)
-		WHERE ?3 > run OR ?8 > said_run`,
-		r.Module, r.Mirror, r.Run, r.Epoch, r.Applied, r.Head.String(), now.UnixMilli(), said, r.Outcome, r.Serial, r.Error)
+	var s Record
+	if len(old) > 0 {
+		s = old[0]
+	}
+	s = s.Take(r, now)
+	_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO standing (module, "+standingColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		r.Module, s.Mirror, s.Run, s.Epoch, s.Applied, s.Head.String(), s.Heard.UnixMilli(), s.Word, s.Outcome, s.Serial, s.Error, s.Said.UnixMilli())
 	return err
 }
 
@@ -153,18 +150,24 @@ type Standing struct {
 
 // Standings lists the mirrors known for a module, by name.
 func (c *Collector) Standings(ctx context.Context, m event.Module) ([]Standing, error) {
-	rows, err := c.db.QueryContext(ctx, `SELECT mirror, epoch, applied, head, heard_at, outcome, serial, error, said_at
-		FROM standing WHERE module = ? ORDER BY mirror`, m)
-	return scan(rows, err, func(rows *sql.Rows) (s Standing, err error) {
-		var head string
-		var heard, said int64
-		if err = rows.Scan(&s.Mirror, &s.Epoch, &s.Applied, &head, &heard, &s.Outcome, &s.Serial, &s.Error, &said); err != nil {
-			return s, err
-		}
-		s.Heard, s.Said = time.UnixMilli(heard), time.UnixMilli(said)
-		s.Head, err = event.ParseDigest(head)
-		return s, err
+	rows, err := c.db.QueryContext(ctx, "SELECT "+standingColumns+" FROM standing WHERE module = ? ORDER BY mirror", m)
+	return scan(rows, err, func(rows *sql.Rows) (Standing, error) {
+		s, err := scanRecord(rows)
+		return s.Standing, err
 	})
+}
+
+const standingColumns = "mirror, run, epoch, applied, head, heard_at, said_run, outcome, serial, error, said_at"
+
+func scanRecord(rows *sql.Rows) (s Record, err error) {
+	var head string
+	var heard, said int64
+	if err = rows.Scan(&s.Mirror, &s.Run, &s.Epoch, &s.Applied, &head, &heard, &s.Word, &s.Outcome, &s.Serial, &s.Error, &said); err != nil {
+		return s, err
+	}
+	s.Heard, s.Said = time.UnixMilli(heard), time.UnixMilli(said)
+	s.Head, err = event.ParseDigest(head)
+	return s, err
 }
 
 // A Word is what one mirror last said of one serial.
