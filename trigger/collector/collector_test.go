@@ -125,6 +125,16 @@ func TestHaveKeepsTheLastWord(t *testing.T) {
 	}
 }
 
+// A word that comes late does not take back how far its mirror has come since.
+func TestALateWordDoesNotMoveTheSerialBack(t *testing.T) {
+	c := open(t, t.TempDir())
+	put(t, c, report("one", 3, event.Have, 8, 8), report("one", 1, event.Failed, 7, 6))
+	got := standings(t, c)
+	if len(got) != 1 || got[0].Applied != 8 || got[0].Outcome != event.Failed || got[0].Heard != at(0) {
+		t.Errorf("it is at %+v", got)
+	}
+}
+
 // What a mirror writes ends on an operator's terminal.
 func TestErrorTextIsHarmless(t *testing.T) {
 	c := open(t, t.TempDir())

@@ -356,7 +356,8 @@ func TestRestoredBackup(t *testing.T) {
 	for name, c := range map[string]struct {
 		exported int // more announcements after the backup that were exported
 		again    int // announcements after the restore, before anybody looked
-	}{"behind": {3, 0}, "another line": {2, 2}, "further on": {2, 4}} {
+		tidied   bool
+	}{"behind": {3, 0, false}, "behind, and the entries are gone": {3, 0, true}, "another line": {2, 2, false}, "further on": {2, 4, false}} {
 		t.Run(name, func(t *testing.T) {
 			m := newMaster(t, journal.ExportOptions{})
 			m.publish(t, "a")
@@ -367,6 +368,9 @@ func TestRestoredBackup(t *testing.T) {
 				m.publish(t, fmt.Sprint("lost", i))
 			}
 			check(t, m.Export(t.Context()))
+			if c.tidied {
+				check(t, os.RemoveAll(filepath.Join(m.dir(), export.JournalDir)))
+			}
 
 			j, epoch := open(t, backup, options(t))
 			for i := range c.again {
