@@ -89,6 +89,23 @@ func TestNewerSubscriptionReplacesOlder(t *testing.T) {
 	newer.awaitID(t, "m1")
 }
 
+func TestMessagesGoToTheirTopicAlone(t *testing.T) {
+	r := newRig(t)
+	s := r.serve()
+	fedora := transports.Topic{Kind: transports.Announce, Module: "fedora"}
+	of := map[transports.Topic]*client{debian: r.client("one").connect(t), fedora: r.client("two").connect(t, transports.Subscription{Topic: fedora})}
+	s.publish(t, msg(fedora, "f1", "x"))
+	s.publish(t, msg(debian, "d1", "x"))
+	s.publish(t, msg(fedora, "f2", "x"))
+	s.publish(t, msg(debian, "d2", "x"))
+	for topic, want := range map[transports.Topic][]string{debian: {"d1", "d2"}, fedora: {"f1", "f2"}} {
+		of[topic].awaitID(t, want[1])
+		if got := of[topic].ids(); !slices.Equal(got, want) {
+			t.Errorf("the subscriber of %s got %v", topic, got)
+		}
+	}
+}
+
 func TestConnectionsOfOneNameAreLimited(t *testing.T) {
 	r := newRig(t)
 	s := r.serve()

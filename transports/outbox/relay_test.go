@@ -144,6 +144,22 @@ func TestSecondTopicThatFailsDoesNotPostponeTheFirst(t *testing.T) {
 	})
 }
 
+func TestAMessageThatFailsHoldsUpThoseBehindIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, db *sql.DB) {
+		put(t, db, []string{"irc"}, entry(fedora, "1"), entry(fedora, "2"), entry(fedora, "3"))
+		tries := 0
+		r := relay(t, db, func(m transports.Message) error {
+			if tries++; tries <= 2 && string(m.Body) == "1" {
+				return errors.New("flooding")
+			}
+			return nil
+		})
+		time.Sleep(time.Minute)
+		r.stop()
+		want(t, "sent", r.next.received(), "announce/fedora 1", "announce/fedora 2", "announce/fedora 3")
+	})
+}
+
 // silent is a transport that never answers.
 type silent struct{}
 
