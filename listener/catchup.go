@@ -9,6 +9,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
@@ -63,10 +64,12 @@ func (w *worker) upstreamHead(ctx context.Context, along Along) (*inbox.Head, er
 	if w.m.CatchUp == nil {
 		return nil, fmt.Errorf("the upstream's head: %w", errNotExported)
 	}
+	failpoint.Here("look.asked")
 	line, err := w.m.CatchUp.Head(ctx, along)
 	if err != nil {
 		return nil, fmt.Errorf("read the upstream's head: %w", err)
 	}
+	failpoint.Here("look.read")
 	s, err := w.a.o.Gate.Open(line, now)
 	if err != nil {
 		return nil, fmt.Errorf("the upstream's head: %w", err)
@@ -141,6 +144,7 @@ func (w *worker) takeIn(ctx context.Context, e event.Epoch, from, to event.Seria
 	if err != nil {
 		return 0, fmt.Errorf("read the upstream's journal from serial %d on: %w", from, err)
 	}
+	failpoint.Here("journal.read")
 	for _, x := range entries {
 		h, err := w.verify(x, e)
 		if err != nil {
@@ -150,6 +154,7 @@ func (w *worker) takeIn(ctx context.Context, e event.Epoch, from, to event.Seria
 		if err != nil {
 			return news, err
 		}
+		failpoint.Here("journal.stored")
 		switch v {
 		case inbox.Equivocation:
 			w.heard(v, h.Serial, h.At, viaJournal)

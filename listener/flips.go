@@ -8,6 +8,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
@@ -72,12 +73,15 @@ func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.He
 	if what == pace.FlipWaits {
 		return at, w.flipReady(ctx, h)
 	}
+	failpoint.Here("flip.before")
 	if err := t.applyFlip(f.change, w.m.mask()); err != nil {
 		return time.Time{}, err
 	}
+	failpoint.Here("flip.changed")
 	if err := t.keep(f.change); err != nil {
 		return time.Time{}, err
 	}
+	failpoint.Here("flip.synced")
 	return time.Time{}, w.flipDone(ctx, h, event.Applied, now, "")
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -84,6 +85,7 @@ func (w *worker) hear(ctx context.Context, s event.Sealed, set []byte, now time.
 	}
 	h := inbox.Heard{Announcement: a, Line: s.Line, Digest: s.Digest, Set: set, At: now, Via: via}
 	r := event.Report{Module: a.Module, Epoch: a.Epoch, Serial: a.Serial, Outcome: event.Received, Heard: now.Sub(a.At), Via: via}
+	failpoint.Here("receive.verified")
 	v, err := w.a.inbox.Put(ctx, h, &r)
 	if err != nil {
 		return fmt.Errorf("store serial %d of module %s: %w", a.Serial, a.Module, err)
@@ -92,6 +94,7 @@ func (w *worker) hear(ctx context.Context, s event.Sealed, set []byte, now time.
 	if v == inbox.Stored {
 		w.a.o.Reported()
 	}
+	failpoint.Here("receive.stored")
 	return nil
 }
 

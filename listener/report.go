@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -58,6 +59,7 @@ func (a *Agent) sayHave(ctx context.Context, via string) {
 		}
 		msg, err := a.inbox.Have(ctx, trouble)
 		if err == nil {
+			failpoint.Here("have.send")
 			err = a.o.Publish(ctx, via, msg)
 		}
 		if errors.Is(err, transports.ErrNotConnected) || ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
@@ -156,6 +157,7 @@ func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
 	for _, o := range h.outlets {
+		failpoint.Here("head.send")
 		if err := o.Transport.Publish(ctx, message(t, headID(head), line)); err != nil {
 			h.log.Debug("head not sent", "module", m, "transport", o.Name, "error", err)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
@@ -140,6 +141,7 @@ func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 		relay.Wake()
 	}
 	h.wakeUp()
+	failpoint.Here("publish.exported")
 	return p, nil
 }
 
@@ -217,6 +219,7 @@ func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter
 					yield(transports.Message{}, err)
 					return
 				}
+				failpoint.Here("backlog.send")
 				if !yield(message(t, announcementID(epoch, a.Announcement.Serial), h.fitting(a)), nil) {
 					return
 				}

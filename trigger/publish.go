@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
@@ -72,10 +73,12 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 		done.Set = Describe(set)
 		return done, nil
 	}
+	failpoint.Here("publish.asked")
 	a, err := p.Journal.Append(ctx, e)
 	if err != nil {
 		return Published{}, err
 	}
+	failpoint.Here("publish.journalled")
 	done.Epoch, done.Serial, done.At, done.Line = a.Announcement.Epoch, a.Announcement.Serial, a.Announcement.At, string(a.Line)
 	return done, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 )
@@ -44,7 +45,11 @@ func (r *reports) Receive(ctx context.Context, m transports.Message) error {
 		r.refuse(m, err)
 		return nil
 	}
-	return r.collector.Put(ctx, report, r.now())
+	failpoint.Here("collect.verified")
+	if err = r.collector.Put(ctx, report, r.now()); err == nil {
+		failpoint.Here("collect.stored")
+	}
+	return err
 }
 
 func (r *reports) open(m transports.Message) (event.Report, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // Keep says what Prune leaves.
@@ -24,6 +25,7 @@ type Keep struct {
 // Prune removes journal entries and manifests that nobody needs any more. An older manifest stays, with its shards, for k.Grace after it was
 // replaced, so that a reader in the middle of it can finish.
 func (w *Writer) Prune(k Keep) error {
+	failpoint.Here("export.prune")
 	return errors.Join(w.pruneEpochs(k), w.pruneEntries(k), w.pruneManifests(k))
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // A Writer keeps one export folder. There must be one at a time. A manifest may be put while entries and heads are; nothing may be put of what Prune is told
@@ -107,6 +108,7 @@ func (w *Writer) PutManifest(ix Index, previous event.Digest, shard func(Shard) 
 			return event.Digest{}, err
 		}
 	}
+	failpoint.Here("export.index")
 	text := ix.Encode()
 	d := event.Sum(text)
 	if err := w.put(IndexFile(d), text); err != nil {
@@ -128,6 +130,7 @@ func (w *Writer) show(ix Index, index event.Digest) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("export.now")
 	left := map[string]bool{}
 	for _, name := range there {
 		left[name] = true
@@ -167,6 +170,7 @@ func (w *Writer) put(name string, b []byte) error {
 	temp := path.Join(path.Dir(name), tempPrefix+rand.Text())
 	err := w.create(temp, b)
 	if err == nil {
+		failpoint.Here("export.rename")
 		err = w.root.Rename(temp, name)
 	}
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	_ "modernc.org/sqlite" // the driver
+
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // Durability chooses what a commit promises.
@@ -55,6 +57,9 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 	case Full, Normal:
 	default: // SQLite would take it for NORMAL and say nothing
 		return nil, fmt.Errorf("open %s: durability %q: must be %s or %s", path, o.Durability, Full, Normal)
+	}
+	if failpoint.LeftOut(failpoint.Durable) {
+		o.Durability = "OFF"
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // Ensure makes the modules known that are not yet.
@@ -38,7 +39,11 @@ func (b *Inbox) Put(ctx context.Context, h Heard, r *event.Report) (v Verdict, e
 			if err := insert(ctx, tx, h); err != nil || r == nil || v == Strange {
 				return err
 			}
-			return b.report(ctx, tx, m, *r)
+			if err := b.report(ctx, tx, m, *r); err != nil {
+				return err
+			}
+			failpoint.Here("inbox.commit")
+			return nil
 		case Repeated:
 			return addSet(ctx, tx, h)
 		case Equivocation:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // Done is a finished batch.
@@ -47,6 +48,7 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 			return err
 		}
 		more, err = pending(ctx, tx, m)
+		failpoint.Here("applied.commit")
 		return err
 	})
 	if err != nil {

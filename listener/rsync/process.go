@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // How long processes that were told to end may take, and how long those that the main one left behind.
@@ -66,6 +68,7 @@ func (c *command) run(ctx context.Context) (status int, err error) {
 	defer out.Close()  //nolint:errcheck // only read from
 	defer errs.Close() //nolint:errcheck // only read from
 
+	failpoint.Here("rsync.started")
 	var readers, watcher sync.WaitGroup
 	readers.Go(func() { lines(out, c.stdout, end) })
 	readers.Go(func() { lines(errs, func(l string) error { c.stderr(l); return nil }, end) })

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
@@ -185,6 +186,7 @@ func (r *Relay) sendAll(ctx context.Context, batch []waiting) error {
 		if r.stuck[m.Topic] {
 			continue
 		}
+		failpoint.Here("relay.send")
 		err := r.send(ctx, m)
 		if err == nil && time.Since(began) > time.Second { // little is sent twice after a crash, even by a slow transport
 			err = r.forget(ctx)
@@ -213,6 +215,7 @@ func (r *Relay) send(ctx context.Context, m waiting) error {
 	switch {
 	case err == nil:
 		r.sent = append(r.sent, m.row)
+		failpoint.Here("relay.sent")
 		return nil
 	case errors.Is(err, transports.ErrTooLarge):
 		return r.drop(ctx, m)

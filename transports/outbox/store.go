@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -77,6 +78,7 @@ func (r *Relay) forget(ctx context.Context) error {
 		r.down = true
 		return fmt.Errorf("outbox: forget what was sent: %w", err)
 	}
+	failpoint.Here("relay.forgotten")
 	r.sent = r.sent[:0]
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 )
@@ -159,6 +160,7 @@ func (j *Journal) commit(ctx context.Context, all []*request) {
 					return err
 				}
 			}
+			failpoint.Here("journal.commit")
 			return nil
 		})
 		for _, r := range group {

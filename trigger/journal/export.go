@@ -9,6 +9,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/trigger/manifest"
 )
@@ -29,6 +30,7 @@ func (e *Exporter) putEntries(ctx context.Context, st State, head event.Head) er
 		if s.Announcement.Serial > st.Serial {
 			break
 		}
+		failpoint.Here("export.entry")
 		if err := e.w.PutEntry(st.Epoch, s.Announcement.Serial, s.Line, s.Set); err != nil {
 			return err
 		}
@@ -48,7 +50,11 @@ func (e *Exporter) putHead(st State, old event.Head) error {
 	if err != nil {
 		return err
 	}
-	return e.w.PutHead(line)
+	failpoint.Here("export.head")
+	if err = e.w.PutHead(line); err == nil {
+		failpoint.Here("export.headed")
+	}
+	return err
 }
 
 // pruneEvery is after how many serials it is looked for what can go, if no new manifest is a reason to.
@@ -102,6 +108,7 @@ func (e *Exporter) updateManifest(ctx context.Context, w *export.Writer, st Stat
 	}
 	ix, d, err := m.Export(ctx, w, st.Manifest)
 	if err == nil {
+		failpoint.Here("export.manifest")
 		err = e.j.setManifest(ctx, st.Module, st.Epoch, ix.Serial, d)
 	}
 	return err == nil, err

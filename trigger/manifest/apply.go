@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
 // A Change is one announcement, for Apply.
@@ -37,6 +38,7 @@ func (m *Manifest) Apply(ctx context.Context, ch Change, root string) (Applied, 
 		if ch.Serial != pos.Serial+1 {
 			return fmt.Errorf("is at serial %d", pos.Serial)
 		}
+		failpoint.Here("manifest.apply")
 		tree, err := os.OpenRoot(root)
 		if err != nil {
 			return err

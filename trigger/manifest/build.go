@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 )
 
@@ -77,6 +78,7 @@ func (b *builder) run(ctx context.Context, path string, epoch event.Epoch) error
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
+	failpoint.Here("manifest.walked")
 	b.p.Waiting, b.p.Mounts = 0, slices.Sorted(slices.Values(w.mounts))
 	b.report(time.Now())
 	return b.m.begin(ctx, Position{Epoch: epoch, Serial: b.serial, Floor: b.serial})

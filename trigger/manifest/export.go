@@ -10,6 +10,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/export"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 )
 
@@ -137,6 +138,7 @@ func (m *Manifest) cut(ctx context.Context, w *export.Writer, first, last string
 		var b []byte
 		row.Shard, b = export.EncodeShard(part)
 		rows, part, size = append(rows, row), part[:0], 0
+		failpoint.Here("export.shard")
 		return w.PutShard(row.Shard, b)
 	}
 	for r, err := range m.from(ctx, first, last) {
