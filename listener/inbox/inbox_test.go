@@ -258,6 +258,26 @@ func TestFlipsAheadOfTheirTurn(t *testing.T) {
 	}
 }
 
+// A flip that expired is done wherever it stands; what is missing before it stays missing.
+func TestFlipThatIsDoneBeyondAGapMovesNothing(t *testing.T) {
+	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+	finish(t, b, c.next(event.Change))
+	missing := c.next(event.Change)
+	put(t, b, inbox.Stored, c.next(event.Flip))
+	r := event.Report{Module: mod, Epoch: epoch, Serial: 3, Outcome: event.Skipped}
+	if err := b.Flip(t.Context(), look(t, b).Flips[0], start, r); err != nil {
+		t.Fatal(err)
+	}
+	if s := look(t, b); s.Applied != 1 || s.Top != 3 {
+		t.Errorf("applied %d with serial 2 missing", s.Applied)
+	}
+	put(t, b, inbox.Stored, missing)
+	finish(t, b, missing)
+	if s := look(t, b); s.Applied != 3 {
+		t.Errorf("applied %d, want 3", s.Applied)
+	}
+}
+
 func TestFlipThatWaitsHoldsTheSerialButNotTheWork(t *testing.T) {
 	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
 	one, flip, three := c.next(event.Change), c.next(event.Flip), c.next(event.Change)
