@@ -190,7 +190,7 @@ func loop(ctx context.Context, wake <-chan struct{}, pass func(context.Context) 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		timer := time.NewTimer(untilNext(at, now()))
+		timer := time.NewTimer(pace.Until(at, now()))
 		select {
 		case <-wake:
 		case <-timer.C:
@@ -203,16 +203,6 @@ func loop(ctx context.Context, wake <-chan struct{}, pass func(context.Context) 
 	}
 }
 
-// idle is the longest time without a look at what is stored: it makes up for a clock that was set.
-const idle = time.Minute
-
-func untilNext(at, now time.Time) time.Duration {
-	if at.IsZero() {
-		return idle
-	}
-	return min(max(at.Sub(now), time.Millisecond), idle)
-}
-
 // A worker is a module at work.
 type worker struct {
 	a    *Agent
@@ -222,9 +212,11 @@ type worker struct {
 
 	wake, wakeFlips chan struct{} // hold one token each
 
-	working  sync.Mutex // one pass at a time
-	replans  replans    // belongs to the pass
-	flipping sync.Mutex // likewise
+	working  sync.Mutex   // one pass at a time
+	replans  replans      // belongs to the pass
+	aside    aside        // likewise
+	careful  event.Serial // likewise: the batch after this serial had to grow because an index changed while content came
+	flipping sync.Mutex   // likewise
 
 	exporting sync.Mutex  // one writer of the export folder at a time
 	headDue   atomic.Bool // the head in the export folder may not be the newest

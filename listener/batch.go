@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
@@ -37,29 +38,38 @@ type batch struct {
 	done        rsync.Result    // sums
 	unsafe      map[string]bool // links that lead out of the module, which this mirror does not take
 	superseded  speech          // what is left to newer announcements
+	whole       bool            // made from the manifest, not from announcements in the inbox
+
+	shown   []string   // indexes that are captured, to be put in place
+	removed [][]string // for each survey of the delete stage, what it removes
+	blind   bool       // the runner is another program's, which captures and surveys nothing
 }
 
-// expected are the records that the tree must agree with: without the links that this mirror does not take, and what is left to newer
+// expected are those of the records that the tree must agree with: without the links that this mirror does not take, and what is left to newer
 // announcements.
-func (b *batch) expected() []event.Record {
+func (b *batch) expected(of []event.Record) []event.Record {
 	if len(b.unsafe) == 0 && b.superseded.paths == nil {
-		return b.plan.Expect
+		return of
 	}
-	if len(b.unsafe) > 0 {
-		b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
-	}
-	return slices.DeleteFunc(slices.Clone(b.plan.Expect), func(r event.Record) bool {
+	return slices.DeleteFunc(slices.Clone(of), func(r event.Record) bool {
 		return b.unsafe[r.Path] && r.Mode&event.ModeType == event.ModeLink || b.superseded.speaksOf(r.Path)
 	})
 }
 
 // live applies the announcements that are here.
 func (w *worker) live(ctx context.Context, v pace.View, through event.Serial) error {
-	b, err := w.collect(ctx, v, through)
-	if err != nil || b == nil {
-		return err
+	for {
+		b, err := w.collect(ctx, v, through)
+		if err != nil || b == nil {
+			return err
+		}
+		var cut *cutError
+		if err = b.run(ctx); !errors.As(err, &cut) || cut.at >= through {
+			return err
+		}
+		w.log.Info("batch cut to what the captured indexes belong to", "serial", cut.at, "heard", through)
+		through = cut.at
 	}
-	return b.run(ctx)
 }
 
 // collect reads the announcements up to a serial, without flips that wait for their time. It returns nil if there are none.
@@ -112,6 +122,7 @@ func (b *batch) run(ctx context.Context) error {
 	if err := b.make(); err != nil {
 		return err
 	}
+	failpoint.Here("plan.made")
 	switch {
 	case b.plan.Manifest:
 		b.w.setLost("an announcement names no paths")
@@ -137,6 +148,11 @@ func (b *batch) apply(ctx context.Context) error {
 			return err
 		}
 	}
+	failpoint.Here("capture.before")
+	if err := b.capture(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("capture.after")
 	if err := b.hook(ctx, b.w.m.Pre, "pre", nil); err != nil {
 		return err
 	}
@@ -161,28 +177,28 @@ func (b *batch) work(ctx context.Context) error {
 		return err
 	}
 	b.renames(t)
+	failpoint.Here("rename.after")
 	b.w.expect(len(b.plan.Expect))
-	for _, s := range b.plan.Stages {
-		for _, r := range s.Runs {
-			if err := b.stage(ctx, s.Name, r); err != nil {
-				if err := b.excuse(ctx, err); err != nil {
-					return err
-				}
-			}
-		}
+	if err := b.stages(ctx, t); err != nil {
+		return err
 	}
 	b.w.stage("check")
 	if err := b.checked(ctx, t); err != nil {
 		return err
 	}
 	b.w.stage("sync")
-	return t.sync()
+	failpoint.Here("sync.before")
+	if err := t.sync(); err != nil {
+		return err
+	}
+	failpoint.Here("sync.after")
+	return nil
 }
 
 // checked makes sure that the tree is as announced, but for what newer announcements speak of.
 func (b *batch) checked(ctx context.Context, t *tree) error {
 	for again := true; ; again = false {
-		found, err := b.check(ctx, t)
+		found, err := b.check(ctx, t, b.expected(b.plan.Expect))
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -195,15 +211,14 @@ func (b *batch) checked(ctx context.Context, t *tree) error {
 	}
 }
 
-// check compares the tree with what the plan expects, after flips that were done ahead of their turn are done again.
-func (b *batch) check(ctx context.Context, t *tree) ([]finding, error) {
+// check compares the tree with what is expected of it, after flips that were done ahead of their turn are done again.
+func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]finding, error) {
 	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
 	defer b.w.flipping.Unlock()
 	flipped, err := b.w.reassert(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	expect := b.expected()
 	if len(flipped) > 0 {
 		expect = append([]event.Record(nil), expect...)
 		for i, r := range expect {
@@ -268,7 +283,11 @@ func (b *batch) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("applied.after")
 	b.w.log.Info("applied", "serial", b.through, "outcome", r.Outcome, "files", r.Files, "bytes", r.Bytes, "deleted", r.Deleted, "took", r.Took.Round(time.Millisecond), "more", more)
+	if len(b.unsafe) > 0 {
+		b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
+	}
 	b.w.a.o.Reported()
 	token(b.w.wakeFlips)
 	return nil

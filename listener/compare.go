@@ -8,6 +8,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
@@ -47,25 +48,67 @@ func (w *worker) compare(ctx context.Context, v pace.View) error {
 	if err != nil {
 		return fmt.Errorf("compare with the manifest: %w", err)
 	}
+	failpoint.Here("compare.read")
 	return w.bring(ctx, v, h.Head, d)
 }
 
-// bring applies a difference and what was announced after its manifest.
-func (w *worker) bring(ctx context.Context, v pace.View, h event.Head, d Difference) (err error) {
-	b := w.wholeBatch(v, h)
-	b.entries = d.Entries
-	sets := []event.PathSet{d.Set}
-	if d.Serial < h.Serial {
-		if sets, err = w.since(ctx, h, d, b); err != nil {
+// maxRounds is how often a comparison takes in what was announced meanwhile, or waits for it, before it is made anew.
+const maxRounds = 20
+
+// bring applies a difference and what was announced after its manifest. What is announced while it works, which may explain why an index or content
+// is not as the manifest says, is taken in without another comparison.
+func (w *worker) bring(ctx context.Context, v pace.View, h event.Head, d Difference) error {
+	for round := 0; ; round++ {
+		b := w.wholeBatch(v, h)
+		b.entries = d.Entries
+		sets, err := w.since(ctx, h, d, b)
+		if err != nil {
 			return err
 		}
+		b.pending = []plan.Pending{{Serial: max(h.Serial, 1), Kind: event.Change, Set: event.Merge(sets...)}}
+		if err = b.run(ctx); err == nil {
+			w.setLost("")
+			return nil
+		}
+		if round == maxRounds || !moved(err) {
+			return err
+		}
+		next, headErr := w.movedTo(ctx, h)
+		if headErr != nil {
+			return errors.Join(err, headErr)
+		}
+		h = next
 	}
-	b.pending = []plan.Pending{{Serial: max(h.Serial, 1), Kind: event.Change, Set: event.Merge(sets...)}}
-	if err := b.run(ctx); err != nil {
-		return err
+}
+
+// moved tells whether a whole batch fell short because the upstream is not what the manifest says any more.
+func moved(err error) bool {
+	var ahead *aheadError
+	var one *pathError
+	var failed *rsync.Error
+	return errors.As(err, &ahead) || errors.As(err, &one) || errors.Is(err, errNewer) ||
+		errors.As(err, &failed) && (failed.Class == rsync.Partial || failed.Class == rsync.Vanished)
+}
+
+// movedTo is the upstream's head, after a moment if it is still the one before.
+func (w *worker) movedTo(ctx context.Context, before event.Head) (event.Head, error) {
+	h, err := w.upstreamHead(ctx, Along{})
+	switch {
+	case err != nil:
+		return before, err
+	case h.Epoch != before.Epoch:
+		return before, errAgain
+	case h.Serial != before.Serial:
+		return h.Head, nil
 	}
-	w.setLost("")
-	return nil
+	timer := time.NewTimer(pace.Brief)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	return h.Head, err
 }
 
 // pay takes from a budget what the next piece of such work costs.
@@ -79,7 +122,7 @@ func (w *worker) pay(ctx context.Context, v pace.View, kind string) error {
 
 // wholeBatch is a batch that brings the module to a head from anywhere.
 func (w *worker) wholeBatch(v pace.View, h event.Head) *batch {
-	return &batch{w: w, v: v, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
+	return &batch{w: w, v: v, whole: true, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
 }
 
 // since adds what was announced after the manifest to the batch. The journal is read in as many parts as it takes.

@@ -1,6 +1,7 @@
 package listener_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -51,7 +52,7 @@ func child(t *testing.T, at string) {
 	r := w.runnerOf(url)
 	a := w.agentOf(r, func(o *listener.Options) {
 		m := &o.Modules[0]
-		m.Runner, m.Last = deadly{m.Runner, at}, []string{"dists/"}
+		m.Runner, m.Last = deadly{m.Runner, at}, []string{cmp.Or(os.Getenv("LISTENER_LAST"), "dists/")}
 		switch at {
 		case "pre":
 			m.Pre = []string{"sh", "-c", "kill -9 $PPID"}

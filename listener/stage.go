@@ -8,13 +8,15 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/failpoint"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
 // room looks, after the disk was full, whether there is now room for what is to come, so that probing costs nobody a transfer.
 func (b *batch) room(t *tree) error {
-	if b.v.Trouble.Kind != string(Blocked) {
+	if b.v.Trouble.Kind != string(pace.Blocked) {
 		return nil
 	}
 	var need int64
@@ -52,12 +54,59 @@ func (b *batch) renames(t *tree) {
 	}
 }
 
+// stages runs the stages after the capture: content; then, once that is complete, the captured indexes; then deletions.
+func (b *batch) stages(ctx context.Context, t *tree) error {
+	failpoint.Here("content.before")
+	for _, r := range b.plan.Runs(plan.Content) {
+		if err := b.do(ctx, plan.Content, Job(r)); err != nil {
+			return err
+		}
+	}
+	failpoint.Here("content.after")
+	if err := b.settled(ctx, t); err != nil {
+		return err
+	}
+	failpoint.Here("metadata.before")
+	for _, r := range b.metadata() {
+		if err := b.do(ctx, plan.Metadata, Job(r)); err != nil {
+			return err
+		}
+	}
+	failpoint.Here("metadata.after")
+	for i, r := range b.plan.Runs(plan.Delete) {
+		for _, j := range b.deletes(i, r) {
+			failpoint.Here("delete.before")
+			if err := b.do(ctx, plan.Delete, j); err != nil {
+				return err
+			}
+		}
+	}
+	failpoint.Here("delete.after")
+	return b.putAway(ctx)
+}
+
+// do runs a job; that it could not bring what newer announcements speak of is no error.
+func (b *batch) do(ctx context.Context, name plan.StageName, j rsync.Job) error {
+	if err := b.stage(ctx, name, j); err != nil {
+		return b.excuse(ctx, err)
+	}
+	return nil
+}
+
 // stage does one run of a stage.
-func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) error {
+func (b *batch) stage(ctx context.Context, name plan.StageName, j rsync.Job) error {
 	b.w.stage(string(name))
-	j := Job(r)
 	j.Progress = b.w.progress
 	res, err := b.w.m.Runner.Run(ctx, string(name), j)
+	b.took(name, j, res)
+	return err
+}
+
+// took adds up what a run did. What is put in place was counted when it was captured.
+func (b *batch) took(name plan.StageName, j rsync.Job, res rsync.Result) {
+	if j.Way == rsync.Place {
+		res.Files, res.Bytes, res.Changes = 0, 0, 0
+	}
 	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
 	b.w.add(res)
 	for _, link := range res.Unsafe {
@@ -69,11 +118,10 @@ func (b *batch) stage(ctx context.Context, name plan.StageName, r plan.Run) erro
 	for _, n := range res.Notices {
 		b.w.log.Info("rsync says", "serial", b.through, "stage", name, "line", n)
 	}
-	return err
 }
 
 // Job is a run of a plan as rsync's runner takes it.
 func Job(r plan.Run) rsync.Job {
 	walks := r.Mode == plan.Level || r.Mode == plan.Recursive
-	return rsync.Job{Mode: rsync.Mode(r.Mode), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete, Keep: walks && !r.Delete}
+	return rsync.Job{Mode: rsync.Mode(r.Mode), Way: rsync.Way(r.Way), Paths: r.Paths, Filters: r.Filter, MaxDelete: r.MaxDelete, Keep: walks && !r.Delete}
 }

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 // errNewer says that newer announcements explain what was found, so that all is to be planned again with them.
 var errNewer = fmt.Errorf("newer announcements were taken in: %w", errAgain)
 
-// maxReplans is how often a batch may grow by what is announced while it runs. Growing is better, since indexes on the upstream name what is
-// newest there; but where changes come faster than a slow mirror works it would never end.
+// maxReplans is how often a batch without indexes may grow by what is announced while it runs. Where changes come faster than a slow mirror works
+// it would never end. A batch with indexes grows as long as content is missing, see capture.
 const maxReplans = 2
 
 // replans counts how often the batch after a serial was planned anew.
@@ -37,11 +38,14 @@ func (w *worker) replanned(after event.Serial) bool {
 // and this one goes on.
 func (b *batch) excuse(ctx context.Context, cause error) error {
 	err := b.explain(ctx, cause)
-	if !b.goesOn(err) {
-		return err
-	}
 	var failed *rsync.Error
 	if !errors.As(cause, &failed) || failed.Omitted > 0 || len(failed.Paths) == 0 {
+		return err
+	}
+	if b.indexed() {
+		return b.incomplete(ctx, failed.Paths[0].Path, err)
+	}
+	if !b.goesOn(err) {
 		return err
 	}
 	later, loadErr := b.later(ctx)
@@ -61,6 +65,9 @@ func (b *batch) excuse(ctx context.Context, cause error) error {
 // excuseFinding decides likewise about what the check found. nil: check again, without what newer announcements speak of.
 func (b *batch) excuseFinding(ctx context.Context, f finding) error {
 	err := b.explain(ctx, &pathError{f.path, errors.New(f.what)})
+	if b.indexed() {
+		return b.incomplete(ctx, f.path, err)
+	}
 	if !b.goesOn(err) {
 		return err
 	}
@@ -89,6 +96,7 @@ func (b *batch) goesOn(err error) bool {
 type speech struct {
 	paths map[string]bool // named, or above a named one
 	whole map[string]bool // directories of which all below is spoken of
+	gone  []string        // names that are gone; directories that are as they are now may have lost any
 }
 
 // later is what the announcements after this batch, that are here, speak of.
@@ -108,6 +116,9 @@ func (b *batch) later(ctx context.Context) (speech, error) {
 		}
 		for _, r := range set {
 			s.add(r)
+			if h.Kind != event.Flip && r.Spans() {
+				s.gone = append(s.gone, cmp.Or(r.From, r.Path))
+			}
 		}
 	}
 	return s, nil
@@ -130,6 +141,16 @@ func (s speech) speaksOf(path string) bool {
 		return true
 	}
 	for p := path; p != ""; p = parentOf(p) {
+		if s.whole[p] {
+			return true
+		}
+	}
+	return false
+}
+
+// spans tells whether a directory above the path is spoken of as a whole.
+func (s speech) spans(path string) bool {
+	for p := parentOf(path); p != ""; p = parentOf(p) {
 		if s.whole[p] {
 			return true
 		}

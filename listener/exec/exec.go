@@ -37,8 +37,15 @@ type Runner struct {
 	Log      *slog.Logger
 }
 
-// Run does one step. Verify and fetch are not asked of a command.
+// Run does one step. Verify and fetch are not asked of a command. Indexes are not captured before content comes: that is for a command that
+// knows how; errors.ErrUnsupported says so.
 func (r *Runner) Run(ctx context.Context, stage string, j rsync.Job) (rsync.Result, error) {
+	switch {
+	case j.Mode == rsync.Discard:
+		return rsync.Result{}, nil
+	case j.Way != "" && j.Way != rsync.Place:
+		return rsync.Result{}, errors.ErrUnsupported
+	}
 	started := time.Now()
 	paths := strings.Join(j.Paths, "\x00")
 	if len(j.Paths) > 0 {

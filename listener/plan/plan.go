@@ -1,12 +1,14 @@
 // Package plan decides what a mirror has to run to bring a module from what it has to what was announced: which names, directory levels or
 // whole directories, in which order. It is pure: the same Input gives the same Plan, and nothing is read, started or changed.
 //
-// The order is that of a plan's stages. Content first, then the files that name other files (the module's "last" patterns), deletions at the
-// end: at each boundary between runs a reader of the mirror finds every file that an index there names.
+// The order is that of a plan's stages. The files that name other files (the module's "last" patterns), here called indexes, are captured first:
+// brought where no reader looks. Then content comes, then the captured indexes are put in place, deletions at the end. So what an index names is
+// looked for after the index was read, and at each boundary between runs a reader of the mirror finds every file that an index there names.
 package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
@@ -54,8 +56,12 @@ type Plan struct {
 
 	Renames []Rename
 	Stages  []Stage
+	Indexes []string // names that are captured, sorted; what directories hold of indexes is to be added
+	Spans   []Span   // directories that are read since they were announced as such
 	// Expect is what the mirror must find true of its tree afterwards, cut to the subset. The mtime of directories is not part of it.
 	Expect []event.Record
+	// Content is what of that must be true before an index is put in place.
+	Content []event.Record
 
 	Skipped int      // records that are not of this mirror's subset
 	Reasons []string // why the plan is as it is, for people
@@ -69,14 +75,36 @@ type Rename struct {
 	Keep bool
 }
 
+// A Span is a directory of which all entries, or everything below, may have changed.
+type Span struct {
+	Path  string
+	Whole bool
+}
+
+// Holds tells whether the span speaks for path.
+func (s Span) Holds(path string) bool {
+	return s.Whole && event.Under(s.Path, path) || !s.Whole && parent(path) == s.Path
+}
+
 // A StageName tells the stages apart.
 type StageName string
 
 // The stages in the order in which they run.
 const (
+	Capture  StageName = "capture"
 	Content  StageName = "content"
 	Metadata StageName = "metadata"
 	Delete   StageName = "delete"
+)
+
+// A Way is how a run goes where it is not from the upstream into the tree. The words are those of listener/rsync.
+type Way string
+
+// The ways.
+const (
+	Aside  Way = "aside"  // indexes are captured
+	Place  Way = "place"  // captured indexes are put in place
+	Survey Way = "survey" // nothing changes: directories are read for the indexes in them, or for what the upstream does not have
 )
 
 // A Stage is runs that belong together. If one fails the plan ends.
@@ -103,14 +131,15 @@ const Unlimited = -1
 // A Run is one job for rsync.
 type Run struct {
 	Mode   Mode
+	Way    Way
 	Paths  []string // sorted bytewise
 	Filter []string // rsync filter rules, for Level and Recursive
-	Delete bool     // for Level and Recursive: what the upstream does not have goes, after the transfers
+	Delete bool     // with Survey: what the upstream does not have goes
 	// MaxDelete bounds what may be removed, also by Names and Index, where a directory may stand in the way of a file.
 	MaxDelete int
 }
 
-// MaxNames is the most names in one run: rsync compares each name that it receives with each one in the list.
+// MaxNames is the most names in one run, but for Index: rsync compares each name that it receives with each one in the list.
 const MaxNames = 2000
 
 // Make makes the plan. The error tells of an Input that is wrong in itself.
@@ -137,6 +166,7 @@ func Make(in Input) (Plan, error) {
 	ours := m.cut(merged)
 	m.sort(ours)
 	m.expect(ours)
+	m.expectFirst()
 	limit := m.guard(ours)
 	m.stages(limit)
 	return p, nil
@@ -163,6 +193,21 @@ func (in Input) take() ([]Pending, Plan, error) {
 	}
 	p.From, p.To = in.Pending[0].Serial-1, in.Pending[n-1].Serial
 	return in.Pending[:n], p, nil
+}
+
+// Spanned tells whether a directory that is read as a whole speaks for path.
+func (p Plan) Spanned(path string) bool {
+	return slices.ContainsFunc(p.Spans, func(s Span) bool { return s.Path == path || s.Holds(path) })
+}
+
+// Runs are the runs of a stage.
+func (p Plan) Runs(name StageName) []Run {
+	for _, s := range p.Stages {
+		if s.Name == name {
+			return s.Runs
+		}
+	}
+	return nil
 }
 
 func (p *Plan) reason(format string, args ...any) {

@@ -48,7 +48,11 @@ func show(p plan.Plan) string {
 	}
 	for _, s := range p.Stages {
 		for _, r := range s.Runs {
-			fmt.Fprintf(&b, "%s: %s %s", s.Name, r.Mode, strings.Join(r.Paths, " "))
+			fmt.Fprintf(&b, "%s: %s", s.Name, r.Mode)
+			if r.Way != "" {
+				fmt.Fprintf(&b, " %s", r.Way)
+			}
+			fmt.Fprintf(&b, " %s", strings.Join(r.Paths, " "))
 			for _, f := range r.Filter {
 				fmt.Fprintf(&b, " [%s]", f)
 			}
@@ -71,31 +75,35 @@ func TestMake(t *testing.T) {
 	}{
 		{name: "nothing pending"},
 		{"content, index, deletion", [][]string{{"+ a.rpm", "+ repodata/repomd.xml", "- old.rpm"}}, rpm, nil,
-			"content: content a.rpm\nmetadata: index repodata/repomd.xml\ndelete: delete old.rpm\n"},
+			"capture: index aside repodata/repomd.xml\ncontent: content a.rpm\nmetadata: index place repodata/repomd.xml\ndelete: delete old.rpm\n"},
 		{"a write and a chmod of one path are one name", [][]string{{"+ a"}, {"= a"}}, nil, nil, "content: content a\n"},
 		{"written and removed: only removed", [][]string{{"+ d/", "+ d/a"}, {"- d/a"}}, nil, nil, "content: content d\ndelete: delete d/a\n"},
-		{"removed and there again: a tree", [][]string{{"- d"}, {"+ d/", "+ d/a"}}, nil, nil, "delete: recursive d deleting\n"},
+		{"removed and there again: a tree", [][]string{{"- d"}, {"+ d/", "+ d/a"}}, nil, nil, "content: recursive d\ndelete: recursive survey d deleting\n"},
 		{"a flip is one name", [][]string{{"= releases/43/"}}, nil, nil, "content: content releases/43\n"},
 		{"only the topmost of what is gone", [][]string{{"- d", "- d/a", "- e/f"}}, nil, nil, "delete: delete d e/f\n"},
 		{"the index goes before what it names", [][]string{{"- pool/a", "- repodata/x.xml"}}, rpm, nil,
 			"delete: delete repodata/x.xml\ndelete: delete pool/a\n"},
-		{"a level without indexes is read once", [][]string{{"d pool"}}, nil, nil, "delete: level pool deleting\n"},
-		{"a tree with an index inside: content, then the rest and deletions at once", [][]string{{"r os"}}, []string{"*.db"}, nil,
-			"content: recursive os [- *.db]\nmetadata: recursive os deleting\n"},
+		{"a level", [][]string{{"d pool"}}, nil, nil, "content: level pool\ndelete: level survey pool deleting\n"},
+		{"a tree with an index inside is looked through for it", [][]string{{"r os"}}, []string{"*.db"}, nil,
+			"capture: recursive survey os\ncontent: recursive os [- *.db]\ndelete: recursive survey os deleting\n"},
 		{"a tree beside an index waits for it before deletions", [][]string{{"r pool", "+ repodata/repomd.xml"}}, []string{"/repodata/"}, nil,
-			"content: recursive pool [- /repodata/]\nmetadata: index repodata/repomd.xml\ndelete: recursive pool deleting\n"},
+			"capture: index aside repodata/repomd.xml\ncontent: recursive pool [- /repodata/]\nmetadata: index place repodata/repomd.xml\n" +
+				"delete: recursive survey pool deleting\n"},
 		{"a directory of indexes is no content", [][]string{{"r repodata", "+ a"}}, []string{"/repodata/"}, nil,
-			"content: content a\nmetadata: recursive repodata deleting\n"},
-		{"deletions below a tree that is read are its own", [][]string{{"r d", "- d/a", "+ d/b"}}, nil, nil, "delete: recursive d deleting\n"},
-		{"a rename", [][]string{{"> new old"}}, nil, nil, "rename: old new keep=false\ndelete: recursive new deleting\ndelete: delete old\n"},
+			"capture: recursive survey repodata\ncontent: content a\ndelete: recursive survey repodata deleting\n"},
+		{"deletions below a tree that is read are its own", [][]string{{"r d", "- d/a", "+ d/b"}}, nil, nil,
+			"content: recursive d\ndelete: recursive survey d deleting\n"},
+		{"a rename", [][]string{{"> new old"}}, nil, nil,
+			"rename: old new keep=false\ncontent: recursive new\ndelete: recursive survey new deleting\ndelete: delete old\n"},
 		{"a rename with an index to come leaves the old name for now", [][]string{{"> new old", "+ x.db"}}, []string{"*.db"}, nil,
-			"rename: old new keep=true\ncontent: recursive new [- *.db]\nmetadata: index x.db\nmetadata: recursive new\n" +
-				"delete: recursive new deleting\ndelete: delete old\n"},
+			"rename: old new keep=true\ncapture: recursive survey new\ncapture: index aside x.db\ncontent: recursive new [- *.db]\n" +
+				"metadata: index place x.db\ndelete: recursive survey new deleting\ndelete: delete old\n"},
 		{"names of one inode stay together", [][]string{{"+ a/x#1", "+ b/y#1", "d a"}}, nil, nil,
-			"content: content a/x b/y\ndelete: level a deleting\n"},
+			"content: content a/x b/y\ncontent: level a\ndelete: level survey a deleting\n"},
 		{"what is not ours is left out", [][]string{{"+ a/x", "+ b/x", "- b/y"}}, nil, []string{"- /b/"}, "content: content a/x\n"},
-		{"rules go along where directories are read", [][]string{{"r a"}}, nil, []string{"- *.iso"}, "delete: recursive a [- *.iso] deleting\n"},
-		{"what may be protected is not deleted by name", [][]string{{"- a/sub"}}, nil, []string{"- *.iso"}, "delete: level a [- *.iso] deleting\n"},
+		{"rules go along where directories are read", [][]string{{"r a"}}, nil, []string{"- *.iso"},
+			"content: recursive a [- *.iso]\ndelete: recursive survey a [- *.iso] deleting\n"},
+		{"what may be protected is not deleted by name", [][]string{{"- a/sub"}}, nil, []string{"- *.iso"}, "delete: level survey a [- *.iso] deleting\n"},
 		{"names as they are", [][]string{{"+ -rf", "+ [a]*", "+ caf\xe9"}}, nil, nil, "content: content -rf [a]* caf\xe9\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -183,10 +191,11 @@ func TestIndexesByWhichReadersBeginComeLast(t *testing.T) {
 	}
 	last, _ := plan.Presets("debian")
 	p, err := plan.Make(plan.Input{Module: "m", Last: last, Pending: []plan.Pending{{Serial: 1, Set: s}}})
-	if err != nil || len(p.Stages) != 1 || len(p.Stages[0].Runs) != 2 {
+	runs := p.Runs(plan.Metadata)
+	if err != nil || len(runs) != 2 {
 		t.Fatal(p.Stages, err)
 	}
-	if got := p.Stages[0].Runs[1].Paths; len(got) != 1 || got[0] != "dists/sid/InRelease" {
+	if got := runs[1].Paths; len(got) != 1 || got[0] != "dists/sid/InRelease" {
 		t.Errorf("last come %q", got)
 	}
 }

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 // A site is a mirror that runs what rsync would be told to, in memory.
 type site struct {
 	tree, upstream eventtest.Tree
+	last           []string
 }
 
 func (s site) run(r plan.Run) error {
@@ -39,6 +41,9 @@ func (s site) run(r plan.Run) error {
 				return fmt.Errorf("rsync rejects %q, which its filters exclude", p)
 			}
 		}
+		if r.Way == plan.Survey {
+			continue
+		}
 		if err := s.tree.Take(s.upstream, p); err != nil {
 			return err
 		}
@@ -51,13 +56,13 @@ func (s site) run(r plan.Run) error {
 	return nil
 }
 
-// read does what rsync does with the entries of dir: transfers, then deletions.
+// read does what rsync does with the entries of dir: it transfers them, or after a survey removes what is not there.
 func (s site) read(dir string, r plan.Run, rules *filter.Rules) {
 	in := func(p string) bool {
 		return event.Under(dir, p) && (r.Mode == plan.Recursive || eventtest.Parent(p) == dir)
 	}
 	for _, p := range s.upstream.Paths() {
-		if in(p) && rules.Included(p, s.upstream[p].IsDir()) {
+		if r.Way == "" && in(p) && rules.Included(p, s.upstream[p].IsDir()) {
 			_ = s.tree.Take(s.upstream, p) // it is there
 		}
 	}
@@ -88,7 +93,12 @@ func (s site) apply(p plan.Plan, runs int, between func(plan.StageName) error) e
 	for _, r := range p.Renames {
 		s.rename(r)
 	}
-	for _, stage := range p.Stages {
+	shown, err := s.captured(p)
+	if err != nil {
+		return err
+	}
+	steps := []plan.Stage{{Name: plan.Content, Runs: p.Runs(plan.Content)}, {Name: plan.Metadata, Runs: plan.Together(shown)}, {Name: plan.Delete, Runs: p.Runs(plan.Delete)}}
+	for _, stage := range steps {
 		for _, r := range stage.Runs {
 			if runs--; runs < 0 {
 				return nil
@@ -102,6 +112,33 @@ func (s site) apply(p plan.Plan, runs int, between func(plan.StageName) error) e
 		}
 	}
 	return nil
+}
+
+// captured are the indexes that the capture stage finds: those it names, and those in the directories it looks through. Those of a plan that was
+// made are there, so that all can be put in place from the upstream itself.
+func (s site) captured(p plan.Plan) ([]string, error) {
+	isIndex, err := plan.IsIndex(s.last)
+	if err != nil {
+		return nil, err
+	}
+	shown := map[string]bool{}
+	for _, r := range p.Runs(plan.Capture) {
+		rules, err := filter.Parse(r.Filter)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range r.Paths {
+			shown[name] = shown[name] || r.Way == plan.Aside
+			for q, e := range s.upstream {
+				in := r.Mode == plan.Recursive && event.Under(name, q) || r.Mode == plan.Level && eventtest.Parent(q) == name || q == name
+				if r.Way == plan.Survey && in && isIndex(q, e.IsDir()) && rules.Included(q, e.IsDir()) && p.Spanned(q) {
+					shown[q] = true
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(shown, func(_ string, is bool) bool { return !is })
+	return slices.Sorted(maps.Keys(shown)), nil
 }
 
 func always(plan.StageName) error { return nil }
@@ -170,7 +207,7 @@ func bringsTheMirrorToTheMaster(t *rapid.T) {
 	h := eventtest.Draw(t, eventtest.Options{})
 	in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
 	p := mustMake(t, in)
-	s := site{carried(h.States[0], in.Subset), h.Last()}
+	s := site{carried(h.States[0], in.Subset), h.Last(), in.Last}
 	if err := s.apply(p, 1000, always); err != nil {
 		t.Fatalf("%v: %+v", err, p)
 	}
@@ -185,7 +222,7 @@ func TestAPlanThatWasKilledAnywhereCanBeRunAgain(t *testing.T) {
 		h := eventtest.Draw(t, eventtest.Options{})
 		in := drawInput(t, h, false)
 		p := mustMake(t, in)
-		s := site{h.States[0].Clone(), h.Last()}
+		s := site{h.States[0].Clone(), h.Last(), in.Last}
 		for _, runs := range []int{rapid.IntRange(0, 5).Draw(t, "runs before the kill"), 1000} {
 			if err := s.apply(p, runs, always); err != nil {
 				t.Fatalf("%v: %+v", err, p)
@@ -200,7 +237,7 @@ func TestBatchesDoWhatOnePlanDoes(t *testing.T) { rapid.Check(t, batchesDoWhatOn
 func batchesDoWhatOnePlanDoes(t *rapid.T) {
 	h := eventtest.Draw(t, eventtest.Options{})
 	in := drawInput(t, h, rapid.Bool().Draw(t, "has a subset"))
-	s := site{tree: carried(h.States[0], in.Subset)}
+	s := site{tree: carried(h.States[0], in.Subset), last: in.Last}
 	for from := 0; from < len(h.Sets); {
 		to := rapid.IntRange(from+1, len(h.Sets)).Draw(t, "batch up to")
 		batch := in
@@ -242,7 +279,7 @@ func noIndexNamesAMissingFile(t *rapid.T) {
 	in := drawInput(t, h, false)
 	in.Last = []string{eventtest.Index}
 	p := mustMake(t, in)
-	s := site{h.States[0].Clone(), h.Last()}
+	s := site{h.States[0].Clone(), h.Last(), in.Last}
 	err := s.apply(p, 1000, func(stage plan.StageName) error { return missing(s, stage == plan.Delete) })
 	if err != nil {
 		t.Fatalf("%v: %+v", err, p)

@@ -178,6 +178,18 @@ func (m *maker) expect(ours event.PathSet) {
 	}
 }
 
+// expectFirst notes what of that must be true before an index is put in place: all but indexes and deletions.
+func (m *maker) expectFirst() {
+	if !m.early() {
+		return
+	}
+	for _, r := range m.plan.Expect {
+		if r.Op != event.Gone && !m.isLast(r.Path, r.IsDir()) {
+			m.plan.Content = append(m.plan.Content, r)
+		}
+	}
+}
+
 // ratioFrom is the least number of deletions for which their ratio is looked at: of a module of five files one may always go.
 const ratioFrom = 10
 

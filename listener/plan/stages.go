@@ -9,22 +9,18 @@ import (
 
 // stages turns what is to be done into runs.
 func (m *maker) stages(limit int) {
-	early := len(m.index) > 0 || slices.ContainsFunc(m.spans, func(s span) bool { return s.last != none })
+	early := m.early()
 	for i := range m.plan.Renames {
 		m.plan.Renames[i].Keep = early
 	}
-	stages := []Stage{{Name: Content, Runs: m.contentRuns(early)}, {Name: Metadata}, {Name: Delete}}
-	if early {
-		stages[1].Runs = m.metadataRuns()
-	} else if len(m.spans) > 0 {
-		m.plan.reason("nothing changes that must wait for content, so directories are read once, with deletions")
+	for _, r := range m.index {
+		m.plan.Indexes = append(m.plan.Indexes, r.Path)
 	}
-	if m.atOnce() {
-		m.plan.reason("metadata and deletions are one run, deletions after transfers")
-		stages[1].Runs = spanRuns(m.spans, m.filters(false), true)
-	} else {
-		stages[2].Runs = m.deleteRuns()
+	slices.Sort(m.plan.Indexes)
+	for _, s := range m.spans {
+		m.plan.Spans = append(m.plan.Spans, Span{s.path, s.whole})
 	}
+	stages := []Stage{{Capture, m.captureRuns()}, {Content, m.contentRuns()}, {Metadata, Together(m.plan.Indexes)}, {Delete, m.deleteRuns()}}
 	for _, s := range stages {
 		for i := range s.Runs {
 			s.Runs[i].MaxDelete = limit
@@ -38,22 +34,33 @@ func (m *maker) stages(limit int) {
 	}
 }
 
-// atOnce tells whether the metadata stage and the delete stage would be the same single run.
-func (m *maker) atOnce() bool {
-	one := len(m.spans) > 0 && len(spanRuns(m.spans, nil, true)) == 1
-	rest := len(m.index) + len(m.gone) + len(m.sweeps)
-	return one && rest == 0 && !slices.ContainsFunc(m.spans, func(s span) bool { return s.last == none })
+// early tells whether the plan has indexes, so that content must come before something.
+func (m *maker) early() bool {
+	return len(m.index) > 0 || slices.ContainsFunc(m.spans, func(s span) bool { return s.last != none })
 }
 
-// contentRuns brings what does not match the last patterns; of announced directories only if something has to wait for it.
-func (m *maker) contentRuns(early bool) []Run {
+// captureRuns look for indexes where directories are read, and capture those that are named.
+func (m *maker) captureRuns() []Run {
+	spans := slices.DeleteFunc(slices.Clone(m.spans), func(s span) bool { return s.last == none })
+	if len(spans) > 0 {
+		m.plan.reason("%d directories are looked through for indexes, which are captured by name", len(spans))
+	}
+	runs := spanRuns(spans, m.filters(false), Survey, false)
+	if len(m.plan.Indexes) > 0 {
+		runs = append(runs, Run{Mode: Index, Way: Aside, Paths: m.plan.Indexes})
+	}
+	return runs
+}
+
+// contentRuns brings what does not match the last patterns.
+func (m *maker) contentRuns() []Run {
 	names, levels, trees := m.choose(m.content)
 	if n := len(levels) + len(trees); n > 0 {
 		m.plan.reason("%d names are brought by reading %d directories, which costs less", len(m.content)-len(names), n)
 	}
 	var spans []span
 	for _, s := range m.spans {
-		if early && s.last != all {
+		if s.last != all {
 			spans = append(spans, s)
 		}
 	}
@@ -63,26 +70,26 @@ func (m *maker) contentRuns(early bool) []Run {
 	for _, dir := range trees {
 		spans = append(spans, span{path: dir, whole: true})
 	}
-	return append(nameRuns(Names, names), spanRuns(spans, m.filters(true), false)...)
+	return append(nameRuns(Names, names), spanRuns(spans, m.filters(m.early()), "", false)...)
 }
 
-// metadataRuns brings the files that name others: first those that readers do not begin with.
-func (m *maker) metadataRuns() []Run {
-	var inner, outer []event.Record
-	for _, r := range m.index {
-		if entrance(r.Path) {
-			outer = append(outer, r)
+// Together are the runs that put captured indexes in place: at once, or if there are too many first those that readers do not begin with.
+func Together(paths []string) []Run {
+	var inner, outer []string
+	for _, p := range paths {
+		if len(paths) > MaxNames && entrance(p) {
+			outer = append(outer, p)
 		} else {
-			inner = append(inner, r)
+			inner = append(inner, p)
 		}
 	}
-	if len(m.index) <= MaxNames {
-		inner, outer = m.index, nil // they appear together
+	var runs []Run
+	for _, list := range [][]string{inner, outer} {
+		if len(list) > 0 {
+			runs = append(runs, Run{Mode: Index, Way: Place, Paths: list})
+		}
 	}
-	spans := slices.DeleteFunc(slices.Clone(m.spans), func(s span) bool { return s.last == none })
-	runs := nameRuns(Index, inner)
-	runs = append(runs, spanRuns(spans, m.filters(false), false)...)
-	return append(runs, nameRuns(Index, outer)...)
+	return runs
 }
 
 // deleteRuns removes first what names other files.
@@ -98,18 +105,18 @@ func (m *maker) deleteRuns() []Run {
 	runs := nameRuns(Gone, first)
 	for _, kind := range []lastness{all, some, none} {
 		spans := slices.DeleteFunc(slices.Clone(m.spans), func(s span) bool { return s.last != kind })
-		runs = append(runs, spanRuns(spans, m.filters(false), true)...)
+		runs = append(runs, spanRuns(spans, m.filters(false), Survey, true)...)
 	}
 	var sweeps []span
 	for _, dir := range m.sweeps {
 		sweeps = append(sweeps, span{path: dir})
 	}
-	runs = append(runs, spanRuns(sweeps, m.filters(false), true)...)
+	runs = append(runs, spanRuns(sweeps, m.filters(false), Survey, true)...)
 	return append(runs, nameRuns(Gone, others)...)
 }
 
 // spanRuns makes runs that read directories.
-func spanRuns(spans []span, filters []string, del bool) []Run {
+func spanRuns(spans []span, filters []string, way Way, del bool) []Run {
 	var runs []Run
 	for _, mode := range []Mode{Level, Recursive} {
 		var dirs []string
@@ -120,7 +127,7 @@ func spanRuns(spans []span, filters []string, del bool) []Run {
 		}
 		slices.Sort(dirs)
 		for list := range slices.Chunk(slices.Compact(dirs), MaxNames) {
-			runs = append(runs, Run{Mode: mode, Paths: list, Filter: filters, Delete: del})
+			runs = append(runs, Run{Mode: mode, Way: way, Paths: list, Filter: filters, Delete: del})
 		}
 	}
 	return runs

@@ -64,7 +64,7 @@ func TestRsyncDiesWithTheAgent(t *testing.T) {
 func TestAnOrphanKeepsTheLock(t *testing.T) {
 	w, job := slow(t)
 	r := w.runner()
-	lock, e := r.lock(Content)
+	lock, e := r.lock(Job{Mode: Content})
 	if e != nil {
 		t.Fatal(e)
 	}

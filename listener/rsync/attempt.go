@@ -50,9 +50,11 @@ func (r *Runner) attempt(ctx context.Context, j Job, p part, lock *os.File, res 
 	}
 	res.Runs++
 	code, err := c.run(ctx)
-	res.Files += a.stats.files
+	if j.Way != Peek && j.Way != Survey {
+		res.Files += a.stats.files
+	}
 	res.Received += a.stats.received
-	if j.Mode != Verify {
+	if !j.dry() {
 		res.Bytes += a.stats.literal
 	}
 	return a.outcome(code, err)
@@ -85,7 +87,7 @@ func (a *attempt) item(it Item) {
 	a.mu.Lock()
 	a.res.Changes++
 	a.mu.Unlock()
-	if it.Op == Deleted && a.job.Mode != Verify {
+	if it.Op == Deleted && !a.job.dry() {
 		a.res.Deleted++
 	}
 	if len(a.res.Items) < MaxItems {

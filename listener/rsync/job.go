@@ -44,6 +44,32 @@ const (
 
 	// Full makes the whole destination as the upstream is. It takes no paths.
 	Full Mode = "full"
+
+	// Remove removes the named paths here, whatever the upstream has: files, and directories that are empty once the names in them are gone.
+	Remove Mode = "remove"
+
+	// Discard empties the folder of what was set aside. It takes no paths.
+	Discard Mode = "discard"
+)
+
+// A Way is how a job goes where that is not from the upstream into the destination.
+type Way string
+
+// The ways. Aside, Peek and Place are for Index, Survey for Level and Recursive.
+const (
+	// Aside brings the named files into a folder beside the destination, on its file system, where no reader looks. What the destination has is
+	// copied from there and the basis of differences, so what did not change costs nothing on the wire. It stays until Discard or the next Aside.
+	Aside Way = "aside"
+
+	// Peek changes nothing. Its items are what Aside would bring again.
+	Peek Way = "peek"
+
+	// Place puts what Aside brought into the destination, all files at the end together. Names that are not there are left out. It asks the
+	// upstream nothing.
+	Place Way = "place"
+
+	// Survey changes nothing. Its items, which Job.Item gets all, are what would be brought, and Deleted what the upstream does not have.
+	Survey Way = "survey"
 )
 
 // Unlimited is a Job.MaxDelete without a limit.
@@ -52,6 +78,7 @@ const Unlimited = -1
 // A Job is one piece of work for a Runner.
 type Job struct {
 	Mode  Mode
+	Way   Way
 	Paths []string // relative to the module; any bytes but NUL
 
 	// MaxDelete is the most things that may be removed from the mirror, over all runs of the job. 0 means none: a directory in the way of a
@@ -65,6 +92,8 @@ type Job struct {
 	// Filters are rsync filter rules for Level, Recursive and Full; what they exclude is neither transferred nor deleted.
 	Filters []string
 
+	Sums func(path string) bool // Aside: of which files to tell the digest, nil for none
+
 	Into    string // Fetch: an absolute folder outside of the destination, made if missing
 	MaxSize int64  // Fetch: larger files are skipped; 0 means no limit
 
@@ -75,6 +104,8 @@ type Job struct {
 
 	// Progress is called from time to time and at least for each item, nil for none. Neither function may block.
 	Progress func(Progress)
+
+	together bool // all names in one run, see cut
 }
 
 // Progress is how far a running job is.
@@ -87,19 +118,25 @@ type Progress struct {
 // writes tells whether the mode changes names or content of the destination and so needs the exclusive lock.
 func (m Mode) writes() bool { return m != Flip && m != Verify && m != Fetch && m != ask }
 
+// dry tells whether the job only looks.
+func (j Job) dry() bool { return j.Mode == Verify || j.Mode == ask || j.Way == Peek || j.Way == Survey }
+
 // walks tells whether the mode reads directories on the upstream.
 func (m Mode) walks() bool { return m == Level || m == Recursive || m == Full }
 
 func (j Job) check() error {
 	switch j.Mode {
-	case Content, Index, Level, Recursive, Delete, Flip, Verify, Fetch, Full:
+	case Content, Index, Level, Recursive, Delete, Flip, Verify, Fetch, Full, Remove, Discard:
 	default:
 		return fmt.Errorf("unknown mode %q", j.Mode)
 	}
+	whole := j.Mode == Full || j.Mode == Discard
 	switch {
-	case j.Mode == Full && len(j.Paths) > 0:
-		return errors.New("a full run takes no paths")
-	case j.Mode != Full && len(j.Paths) == 0:
+	case !j.Way.fits(j.Mode):
+		return fmt.Errorf("mode %s cannot go the way %q", j.Mode, j.Way)
+	case whole && len(j.Paths) > 0:
+		return fmt.Errorf("a %s run takes no paths", j.Mode)
+	case !whole && len(j.Paths) == 0:
 		return errors.New("no paths: an empty list changes nothing")
 	case len(j.Filters) > 0 && !j.Mode.walks():
 		return fmt.Errorf("mode %s takes no filters: cut the list instead (rsync ends a run whose list contains an excluded name)", j.Mode)
@@ -121,9 +158,24 @@ func (j Job) check() error {
 	return nil
 }
 
+func (w Way) fits(m Mode) bool {
+	switch w {
+	case "":
+		return true
+	case Aside, Peek, Place:
+		return m == Index
+	case Survey:
+		return m == Level || m == Recursive
+	}
+	return false
+}
+
 // deleting is the option that says what a run that reads directories may remove.
 func (j Job) deleting() string {
-	if j.Keep {
+	switch {
+	case j.Way == Survey:
+		return "--delete"
+	case j.Keep:
 		return "--force"
 	}
 	return "--delete-delay"
@@ -165,7 +217,12 @@ func (r *Runner) args(j Job, left int) []string {
 	case ask:
 		args = append(args, "-n", "-lpt")
 	}
-	if j.Mode == Index {
+	switch {
+	case j.Way == Peek || j.Way == Survey:
+		args = append(args, "-n")
+	case j.Way == Place:
+		args = append(args, "--delay-updates", "--ignore-missing-args")
+	case j.Mode == Index && j.Way == "":
 		args = append(args, "--delay-updates")
 	}
 	if j.Checksum {
@@ -174,7 +231,7 @@ func (r *Runner) args(j Job, left int) []string {
 	if j.MaxSize > 0 {
 		args = append(args, "--max-size="+strconv.FormatInt(j.MaxSize, 10))
 	}
-	if j.Mode.writes() && left != Unlimited {
+	if j.Mode.writes() && !j.dry() && j.Way != Aside && left != Unlimited {
 		args = append(args, "--max-delete="+strconv.Itoa(left))
 	}
 	return append(args, r.safety(j)...)

@@ -10,14 +10,14 @@ import (
 // sweep makes the temporary folders of a job and empties them: what lies there was left by a run that was killed. The lock is held. After an
 // Index run that failed it also removes what rsync had put aside in the listed directories.
 func (r *Runner) sweep(j Job, p planned) error {
-	if j.Mode == Verify {
+	if j.dry() {
 		return nil
 	}
 	for _, part := range p.parts {
 		if err := emptyDir(part.root.tempFor(j.Mode)); err != nil {
 			return fmt.Errorf("temporary folder: %w", err)
 		}
-		if j.Mode == Index {
+		if j.Mode == Index && j.Way != Aside {
 			if err := part.removeDelayed(); err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (p part) removeDelayed() error {
 // it saves the transfer of what is already here. An existing new name is an error, and so is a missing old one (fs.ErrExist, fs.ErrNotExist).
 // Missing parents of new are made for the owner only; the job that follows sets their permissions.
 func (r *Runner) Rename(from, to string) error {
-	lock, e := r.lock(Content)
+	lock, e := r.lock(Job{Mode: Content})
 	if e != nil {
 		return e
 	}

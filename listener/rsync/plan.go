@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,7 @@ type planned struct {
 // plan cuts a job into parts.
 func (r *Runner) plan(j Job) (planned, *Error) {
 	var p planned
+	j.together = (j.Way == Aside || j.Way == Peek || j.Way == Place) && r.cfg.Features.TrustSender
 	if j.Mode == Fetch {
 		p.parts = cut(root{real: j.Into, temp: filepath.Join(j.Into, TempPrefix)}, j)
 		return p, nil
@@ -104,7 +106,8 @@ func deepest(roots []root, path string) int {
 	return best
 }
 
-// cut makes the parts of one root: names that confuse rsync apart from the others, and the root itself apart in modes that would read it.
+// cut makes the parts of one root: names that confuse rsync apart from the others, and the root itself apart in modes that would read it. What is
+// set aside is one part, so that all names of an inode are in it: rsync's own check of names is off then, and ours checks each.
 func cut(root root, j Job) (parts []part) {
 	var plain, odd []string
 	for _, name := range j.Paths {
@@ -122,10 +125,14 @@ func cut(root root, j Job) (parts []part) {
 	if j.Mode == Delete || j.Mode == Recursive {
 		plain, odd = topmost(plain), topmost(odd)
 	}
-	for _, names := range Chunks(plain, MaxNames) {
+	size := MaxNames
+	if j.together {
+		plain, odd, size = nil, slices.Concat(plain, odd), max(len(j.Paths), 1)
+	}
+	for _, names := range Chunks(plain, size) {
 		parts = append(parts, part{root: root, names: names})
 	}
-	for _, names := range Chunks(odd, MaxNames) {
+	for _, names := range Chunks(odd, size) {
 		parts = append(parts, part{root: root, names: names, trust: true})
 	}
 	return parts
@@ -135,8 +142,18 @@ func cut(root root, j Job) (parts []part) {
 func (r *Runner) argv(j Job, p part, mark string, left int) []string {
 	argv := []string{r.cfg.Features.Binary, "--no-motd", "--no-h", "--numeric-ids", "--outbuf=L", "--info=stats2,name1", format(mark)}
 	argv = append(argv, r.args(j, left)...)
-	argv = append(argv, r.cfg.Upstream.args(r.src, r.cfg.Stall)...)
-	if j.Mode != Verify && j.Mode != Full && j.Mode != ask {
+	from, to := r.src.url, p.root.real+"/"
+	switch j.Way {
+	case Place:
+		from = p.root.asideFor() + "/"
+	case Aside, Peek:
+		to = p.root.aside() + "/"
+		argv = append(argv, "--copy-dest="+p.root.real)
+	}
+	if j.Way != Place {
+		argv = append(argv, r.cfg.Upstream.args(r.src, r.cfg.Stall)...)
+	}
+	if !j.dry() && j.Mode != Full {
 		argv = append(argv, "--temp-dir="+p.root.tempFor(j.Mode))
 	}
 	if p.trust && r.cfg.Features.TrustSender {
@@ -156,7 +173,7 @@ func (r *Runner) argv(j Job, p part, mark string, left int) []string {
 	if j.Mode == Full {
 		return append(argv, r.src.url+slash(join(r.src.folder, p.root.link)), p.root.real+"/")
 	}
-	return append(argv, "--from0", "--files-from=-", r.src.url, p.root.real+"/")
+	return append(argv, "--from0", "--files-from=-", from, to)
 }
 
 func slash(folder string) string {
@@ -174,7 +191,9 @@ func (r *Runner) entries(j Job, p part) []string {
 	}
 	prefix := join(r.src.folder, p.root.link)
 	switch {
-	case prefix != "" && p.root.link != "" && p.setsRoot(j.Mode):
+	case j.Way == Place: // also keeps rsync, which reads local lists so, from taking a name that begins with # for a comment
+		prefix = asideTree + "/./"
+	case prefix != "" && p.root.link != "" && p.setsRoot(j.Mode) && j.Way == "":
 		prefix += "/././"
 	case prefix != "":
 		prefix += "/./"
@@ -212,6 +231,12 @@ func (r root) tempFor(m Mode) string {
 	}
 	return filepath.Join(r.temp, "run")
 }
+
+// aside is the folder for files that are set aside; it has a name of its own in asideFor.
+func (r root) aside() string    { return filepath.Join(r.asideFor(), asideTree) }
+func (r root) asideFor() string { return filepath.Join(r.temp, "aside") }
+
+const asideTree = "tree"
 
 // check refuses the names that lead through a link below the root.
 func (r root) check(names []string) (ok []string, refused []PathError, err error) {

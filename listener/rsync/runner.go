@@ -73,6 +73,8 @@ type Result struct {
 	Unsafe   []string // symbolic links that were left out because they lead out of the module
 	Runs     int      // times rsync was started
 	Duration time.Duration
+
+	Captured []Captured // Aside: what is there now of the named paths
 }
 
 var chmodWords = regexp.MustCompile(`^[DFugoa+=rwxXst0-7,-]+$`)
@@ -130,16 +132,22 @@ func (r *Runner) run(ctx context.Context, j Job, res *Result) *Error {
 	if err := j.check(); err != nil {
 		return bad(BadJob, err)
 	}
-	lock, e := r.lock(j.Mode)
+	lock, e := r.lock(j)
 	if e != nil {
 		return e
 	}
 	if lock != nil {
 		defer lock.Close() //nolint:errcheck // unlocks; nothing was written
 	}
+	if j.Mode == Discard {
+		return r.discard()
+	}
 	plan, e := r.plan(j)
 	if e != nil {
 		return e
+	}
+	if j.Mode == Remove {
+		return r.removeNamed(ctx, j, plan, lock, res)
 	}
 	var failed *Error
 	if len(plan.refused) > 0 {
@@ -157,6 +165,9 @@ func (r *Runner) run(ctx context.Context, j Job, res *Result) *Error {
 		if e != nil && gravity[e.Class] == 0 {
 			break
 		}
+	}
+	if j.Way == Aside {
+		failed = failed.merge(r.captured(j, plan, failed, res))
 	}
 	if failed == nil {
 		return nil
@@ -235,13 +246,13 @@ func (r *Runner) Sync() error {
 	return nil
 }
 
-// lock takes the lock that the mode needs, nil for none. Closing the file gives it back, once rsync has ended too.
-func (r *Runner) lock(m Mode) (*os.File, *Error) {
+// lock takes the lock that the job needs, nil for none. Closing the file gives it back, once rsync has ended too.
+func (r *Runner) lock(j Job) (*os.File, *Error) {
 	name := r.cfg.LockFile
-	switch m {
-	case Verify, Fetch:
+	switch {
+	case j.dry() || j.Mode == Fetch:
 		return nil, nil
-	case Flip:
+	case j.Mode == Flip:
 		name += ".flip"
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -251,7 +262,7 @@ func (r *Runner) lock(m Mode) (*os.File, *Error) {
 	if err != nil {
 		return nil, bad(Permanent, err)
 	}
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+	if err = flock(f); err == nil {
 		return f, nil
 	}
 	err = errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
@@ -259,6 +270,18 @@ func (r *Runner) lock(m Mode) (*os.File, *Error) {
 		return nil, bad(Locked, fmt.Errorf("%s is locked: another rsync of this destination is still running", name))
 	}
 	return nil, bad(Permanent, err)
+}
+
+// flock locks f. It tries for a moment: a process that this one is just starting for something else holds a copy of the lock until it has become
+// another program.
+func flock(f *os.File) (err error) {
+	for range 20 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return err
 }
 
 // environment is all that rsync gets to see: what a remote shell needs, and words and times that do not depend on this host.

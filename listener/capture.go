@@ -1,0 +1,307 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// A reader of the mirror never sees an index that names missing content. Fetching indexes after content does not suffice: an index on the upstream
+// may be newer than the batch, and name what no announcement here speaks of yet. So indexes are captured first, into a folder where nobody looks,
+// and must be what the announcements of the batch say. Content is brought after that, then the captured files are put in place, then what no
+// index names any more is removed.
+//
+// A captured index that is newer than its record lets the batch grow by the announcements that explain it, or wait for them. It does not starve a
+// mirror, however fast indexes change: what was captured is a snapshot, and stays one while the announcements catch up with it. If they are already
+// past it, the batch is cut to the serial after which all indexes were as captured (plan.Consistent). Content of that serial which is gone
+// meanwhile lets the batch grow too, and forget what was captured: what was brought already need not be brought again, so each round is shorter
+// than the one before, unless content lives for less time than its transfer takes. Then no order of steps could help.
+
+// maxPasses is how often an index is read again because it changed while it was read.
+const maxPasses = 6
+
+// aside are the indexes that are captured. It outlives a batch: the next one may use them.
+type aside struct {
+	clean  bool // nothing is there from before this process
+	files  map[string]rsync.Captured
+	walks  []string        // directories that were read while the files were the upstream's
+	listed map[string]bool // what was to be brought from those then, nil if nobody looked
+}
+
+// A cutError says that the captured indexes belong to an earlier serial.
+type cutError struct{ at event.Serial }
+
+func (e *cutError) Error() string {
+	return fmt.Sprintf("the captured indexes are those of serial %d", e.at)
+}
+
+// indexed tells whether the batch puts indexes in place.
+func (b *batch) indexed() bool { return len(b.shown) > 0 && !b.blind }
+
+// capture brings the indexes of the batch where no reader looks, and makes sure that they are as the batch says.
+func (b *batch) capture(ctx context.Context) error {
+	runs := b.plan.Runs(plan.Capture)
+	if len(runs) == 0 {
+		return nil
+	}
+	if err := b.w.tidy(ctx); err != nil {
+		return err
+	}
+	t, err := openTree(b.w.m.Dir, b.w.m.Links)
+	if err != nil {
+		return err
+	}
+	defer t.close() //nolint:errcheck // only read from
+	b.shown = slices.Clone(b.plan.Indexes)
+	for _, r := range runs {
+		if r.Way == plan.Survey {
+			if err := b.lookThrough(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	slices.Sort(b.shown)
+	b.shown = slices.Compact(b.shown)
+	records := b.indexRecords()
+	want := slices.DeleteFunc(slices.Clone(b.shown), func(p string) bool {
+		r, stated := records[p]
+		return stated && b.agrees(t, r)
+	})
+	if err := b.bringAside(ctx, want, records); err != nil || b.blind {
+		return err
+	}
+	if b.w.careful == b.v.Applied && len(b.plan.Spans) > 0 && len(b.shown) > 0 {
+		if err := b.list(ctx, records); err != nil {
+			return err
+		}
+	}
+	return b.agreed(ctx, t, records)
+}
+
+// list finds out what is in the directories that are read as a whole while the captured indexes are the upstream's: all that they name of it. It
+// costs another reading, so it is done only after an index that changed while content came made a batch grow.
+func (b *batch) list(ctx context.Context, records map[string]event.Record) error {
+	var runs []plan.Run
+	var walks []string
+	for _, r := range b.plan.Runs(plan.Content) {
+		if r.Mode == plan.Level || r.Mode == plan.Recursive {
+			r.Way = plan.Survey
+			runs, walks = append(runs, r), append(walks, r.Paths...)
+		}
+	}
+	if b.w.aside.listed != nil && slices.Equal(walks, b.w.aside.walks) {
+		return nil
+	}
+	for range maxPasses {
+		listed := map[string]bool{}
+		for _, r := range runs {
+			j := Job(r)
+			j.Item = func(it rsync.Item) { listed[it.Path] = listed[it.Path] || it.Op == rsync.Received }
+			if err := b.stage(ctx, plan.Capture, j); err != nil {
+				return b.unready(ctx, err)
+			}
+		}
+		b.w.aside.walks, b.w.aside.listed = walks, listed
+		changed, err := b.peek(ctx)
+		if err != nil || len(changed) == 0 {
+			return err
+		}
+		if err := b.bringAside(ctx, changed, records); err != nil {
+			return err
+		}
+	}
+	return b.unready(ctx, &aheadError{b.shown[0], "changes while directories are read"})
+}
+
+// tidy empties the folder of what is captured, once for each process.
+func (w *worker) tidy(ctx context.Context) error {
+	if w.aside.clean {
+		return nil
+	}
+	_, err := w.m.Runner.Run(ctx, string(plan.Capture), rsync.Job{Mode: rsync.Discard})
+	w.aside = aside{clean: err == nil, files: map[string]rsync.Captured{}}
+	return err
+}
+
+// putAway forgets what was captured.
+func (b *batch) putAway(ctx context.Context) error {
+	if !b.indexed() {
+		return nil
+	}
+	b.w.aside.clean = false
+	return b.w.tidy(ctx)
+}
+
+// lookThrough finds the indexes in directories that are read as a whole, which differ from those here.
+func (b *batch) lookThrough(ctx context.Context, r plan.Run) error {
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	if err != nil {
+		return err
+	}
+	j := Job(r)
+	j.Item = func(it rsync.Item) {
+		if it.Op != rsync.Deleted && isIndex(it.Path, it.Dir) && b.plan.Spanned(it.Path) {
+			b.shown = append(b.shown, it.Path)
+		}
+	}
+	if err = b.stage(ctx, plan.Capture, j); errors.Is(err, errors.ErrUnsupported) {
+		b.blind = true
+		return nil
+	}
+	if err != nil {
+		return b.unready(ctx, err)
+	}
+	return nil
+}
+
+// indexRecords are the records of what is to be captured, by path.
+func (b *batch) indexRecords() map[string]event.Record {
+	stated := map[string]event.Record{}
+	for _, p := range b.shown {
+		stated[p] = event.Record{}
+	}
+	for _, r := range b.plan.Expect {
+		if _, ok := stated[r.Path]; ok && r.Op != event.Gone {
+			stated[r.Path] = r
+		}
+	}
+	for p, r := range stated {
+		if r.Path == "" {
+			delete(stated, p)
+		}
+	}
+	return stated
+}
+
+// bringAside captures the wanted indexes. rsync takes size and time of a file first and reads it later, so what was brought is looked at again until it
+// holds still: else an index could pass for the older one it replaced.
+func (b *batch) bringAside(ctx context.Context, want []string, records map[string]event.Record) error {
+	for pass := 0; len(want) > 0; pass++ {
+		b.w.aside.listed = nil
+		if pass == maxPasses {
+			return b.unready(ctx, &aheadError{want[0], "changes while it is read"})
+		}
+		var changed []string
+		j := rsync.Job{Mode: rsync.Index, Way: rsync.Aside, Paths: want, Sums: func(p string) bool { return !records[p].Sum.IsZero() }}
+		j.Item = func(it rsync.Item) {
+			if it.Op == rsync.Received && !it.Dir {
+				changed = append(changed, it.Path)
+			}
+		}
+		j.Progress = b.w.progress
+		b.w.stage(string(plan.Capture))
+		for _, p := range want {
+			delete(b.w.aside.files, p)
+		}
+		res, err := b.w.m.Runner.Run(ctx, string(plan.Capture), j)
+		if errors.Is(err, errors.ErrUnsupported) {
+			b.blind = true
+			return nil
+		}
+		b.took(plan.Capture, j, res)
+		for _, c := range res.Captured {
+			b.w.aside.files[c.Path] = c
+		}
+		if err != nil {
+			return b.unready(ctx, err)
+		}
+		want = slices.DeleteFunc(changed, func(p string) bool {
+			sum := records[p].Sum
+			return !sum.IsZero() && b.w.aside.files[p].Sum == sum
+		})
+	}
+	return nil
+}
+
+// agreed makes sure that what is captured is what the batch says.
+func (b *batch) agreed(ctx context.Context, t *tree, records map[string]event.Record) error {
+	for _, p := range b.shown {
+		r, stated := records[p]
+		if !stated || b.agrees(t, r) {
+			continue
+		}
+		c := b.w.aside.files[p]
+		if c.Info == nil || older(c.Info, r) {
+			return b.unready(ctx, &pathError{p, errors.New("is not there as announced")})
+		}
+		return b.unready(ctx, &aheadError{p, "is newer than announced"})
+	}
+	return nil
+}
+
+// agrees tells whether what is captured of a path, or is here and need not be captured, is what the record says. Permissions do not count: what it
+// names is the same.
+func (b *batch) agrees(t *tree, r event.Record) bool {
+	c, ok := b.w.aside.files[r.Path]
+	if !ok {
+		if info, err := t.lstat(r.Path); err == nil && !slices.Contains(b.plan.Indexes, r.Path) {
+			c.Info = info
+		}
+	}
+	kind := r.Mode & event.ModeType
+	switch {
+	case b.unsafe[r.Path] && kind == event.ModeLink || kind == event.ModeDir || r.Mode == 0:
+		return true
+	case c.Info == nil:
+		return false
+	case kind != event.ModeFile && kind != event.ModeLink:
+		return typeOf(c.Info.Mode()) == kind
+	}
+	return typeOf(c.Info.Mode()) == kind && c.Info.Size() == r.Size && event.StampOf(c.Info.ModTime()).Agrees(r.MTime) &&
+		(r.Sum.IsZero() || c.Sum.IsZero() || c.Sum == r.Sum)
+}
+
+// older tells whether a file was written before its record was made.
+func older(info fs.FileInfo, r event.Record) bool {
+	return info.ModTime().Before(r.MTime.Time()) && !event.StampOf(info.ModTime()).Agrees(r.MTime)
+}
+
+// unready decides what comes of indexes that are not as the batch says: the batch grows by newer announcements, or the upstream is behind, or the
+// batch is cut to the serial that the indexes belong to, or it has to wait.
+func (b *batch) unready(ctx context.Context, cause error) error {
+	if b.whole {
+		return cause
+	}
+	err := b.explain(ctx, cause)
+	var behind *behindError
+	var ahead *aheadError
+	var one *pathError
+	if errors.Is(err, errNewer) && errors.As(cause, &ahead) || errors.As(err, &behind) || !errors.As(cause, &ahead) && !errors.As(cause, &one) {
+		return err
+	}
+	t, openErr := openTree(b.w.m.Dir, b.w.m.Links)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer t.close() //nolint:errcheck // only read from
+	in := plan.Input{Pending: b.pending, Subset: b.w.m.Rules, Last: b.w.m.Last}
+	at, cutErr := in.Consistent(func(r event.Record) bool { return b.agrees(t, r) })
+	switch {
+	case cutErr != nil:
+		return cutErr
+	case at > b.v.Applied && at < b.through:
+		return &cutError{at}
+	}
+	return err
+}
+
+// metadata are the runs that put the captured indexes in place.
+func (b *batch) metadata() []plan.Run {
+	if !b.blind {
+		return plan.Together(b.shown)
+	}
+	runs := plan.Together(b.plan.Indexes)
+	for _, r := range b.plan.Runs(plan.Capture) {
+		if r.Way == plan.Survey {
+			r.Way = ""
+			runs = append(runs, r)
+		}
+	}
+	return runs
+}

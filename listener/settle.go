@@ -1,0 +1,220 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/mirrorbus/mirrorbus/listener/pace"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
+)
+
+// settled makes sure, after content was brought and before anything is shown or removed, that content is complete, and finds out what is to be
+// removed from directories that are read as a whole. What the upstream does not have there may be gone since the batch was made, while an index
+// here names it still: then the batch grows by the announcement that says so.
+func (b *batch) settled(ctx context.Context, t *tree) error {
+	if b.indexed() {
+		found, err := b.check(ctx, t, b.expected(b.plan.Content))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return b.excuseFinding(ctx, found[0])
+		}
+	}
+	extra, err := b.extras(ctx)
+	if err != nil {
+		return err
+	}
+	changed, err := b.peek(ctx)
+	if err != nil || extra == 0 && len(changed) == 0 {
+		return err
+	}
+	later, err := b.news(ctx)
+	if err != nil {
+		return err
+	}
+	return b.unmoved(ctx, t, changed, later)
+}
+
+// extras surveys the directories that are read as a whole and keeps what is to be removed. It returns how much that is.
+func (b *batch) extras(ctx context.Context) (n int, err error) {
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	if err != nil {
+		return 0, err
+	}
+	b.removed = nil
+	for _, r := range b.plan.Runs(plan.Delete) {
+		var names []string
+		if r.Way == plan.Survey && !b.blind {
+			j := Job(r)
+			j.Item = func(it rsync.Item) {
+				if it.Op == rsync.Deleted {
+					names = append(names, it.Path)
+				}
+			}
+			if err := b.stage(ctx, plan.Delete, j); errors.Is(err, errors.ErrUnsupported) {
+				b.blind = true
+			} else if err != nil {
+				return n, b.excuse(ctx, err)
+			}
+		}
+		indexes := slices.DeleteFunc(slices.Clone(names), func(p string) bool { return !isIndex(p, false) && !isIndex(p, true) })
+		b.removed = append(b.removed, indexes, slices.DeleteFunc(names, func(p string) bool { return isIndex(p, false) || isIndex(p, true) }))
+		n += len(b.removed[len(b.removed)-1]) + len(indexes)
+	}
+	return n, nil
+}
+
+// deletes are the jobs of the delete stage's i-th run: of a survey first the removal of indexes, then that of what they named.
+func (b *batch) deletes(i int, r plan.Run) (jobs []rsync.Job) {
+	switch {
+	case r.Way != plan.Survey:
+		return []rsync.Job{Job(r)}
+	case b.blind:
+		r.Way = ""
+		return []rsync.Job{Job(r)}
+	}
+	left := r.MaxDelete
+	for _, names := range b.removed[2*i : 2*i+2] {
+		if len(names) > 0 {
+			jobs = append(jobs, rsync.Job{Mode: rsync.Remove, Paths: names, MaxDelete: left})
+		}
+		if left != rsync.Unlimited {
+			left = max(left-len(names), 0)
+		}
+	}
+	return jobs
+}
+
+// peek finds the captured indexes that have changed on the upstream since, where that matters: names that are brought by reading directories are
+// known to be complete only if no index stopped naming one meanwhile.
+func (b *batch) peek(ctx context.Context) (changed []string, err error) {
+	if !b.indexed() || len(b.plan.Spans) == 0 {
+		return nil, nil
+	}
+	j := rsync.Job{Mode: rsync.Index, Way: rsync.Peek, Paths: b.shown}
+	j.Item = func(it rsync.Item) {
+		if it.Op == rsync.Received && !it.Dir {
+			changed = append(changed, it.Path)
+		}
+	}
+	err = b.stage(ctx, plan.Capture, j)
+	var failed *rsync.Error
+	if errors.As(err, &failed) && failed.Class == rsync.Partial && failed.Omitted == 0 {
+		for _, p := range failed.Paths {
+			changed = append(changed, p.Path)
+		}
+		err = nil
+	}
+	return changed, err
+}
+
+// news takes in what the upstream has announced since, and tells what announcements after this batch speak of.
+func (b *batch) news(ctx context.Context) (speech, error) {
+	if b.w.m.CatchUp != nil && !b.whole {
+		h, err := b.w.upstreamHead(ctx, Along{})
+		switch {
+		case errors.Is(err, errNotExported):
+		case err != nil:
+			return speech{}, err
+		case h.Epoch != b.epoch:
+			return speech{}, errAgain
+		case h.Serial > b.v.Through:
+			if _, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
+				return speech{}, err
+			}
+		}
+	}
+	return b.later(ctx)
+}
+
+// unmoved makes sure that nothing which is gone meanwhile matters to this batch.
+func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later speech) error {
+	for i, names := range b.removed {
+		for _, p := range names {
+			if later.speaksOf(p) && !later.spans(p) {
+				return b.grow(ctx, p)
+			}
+		}
+		b.removed[i] = slices.DeleteFunc(names, later.spans) // those who read it then remove it
+	}
+	switch {
+	case len(changed) == 0:
+		return nil
+	case b.w.aside.listed != nil:
+		return b.allListed(ctx, t)
+	}
+	for _, p := range changed {
+		if !later.speaksOf(p) {
+			b.w.careful = b.v.Applied
+			return b.unready(ctx, &aheadError{p, "has changed since it was captured"})
+		}
+	}
+	for _, p := range later.gone {
+		info, err := t.lstat(p)
+		if err != nil {
+			return err
+		}
+		if b.plan.Spanned(p) && (info == nil || info.IsDir()) {
+			b.w.careful = b.v.Applied
+			return b.grow(ctx, p)
+		}
+	}
+	return nil
+}
+
+// allListed makes sure that all came which was there when the indexes were captured.
+func (b *batch) allListed(ctx context.Context, t *tree) error {
+	for p, is := range b.w.aside.listed {
+		if info, err := t.lstat(p); err != nil {
+			return err
+		} else if is && info == nil && !b.unsafe[p] {
+			return b.grow(ctx, p)
+		}
+	}
+	return nil
+}
+
+// grow ends the batch, to be made again with later announcements. If they cannot be taken in yet, as a flip's that waits for its time, what they
+// speak of is left to them.
+func (b *batch) grow(ctx context.Context, path string) error {
+	v, err := b.w.view(ctx)
+	if err != nil {
+		return err
+	}
+	if act := b.w.pace.Decide(v); !b.whole && act.Do == pace.Batch && act.Through > b.through {
+		b.w.log.Info("batch grows", "serial", b.through, "to", act.Through, "because", path)
+		b.w.forget()
+		return errNewer
+	}
+	later, err := b.later(ctx)
+	for i, names := range b.removed {
+		b.removed[i] = slices.DeleteFunc(names, later.speaksOf)
+	}
+	return err
+}
+
+// incomplete decides what comes of an index batch that misses content. err is what explains it.
+func (b *batch) incomplete(ctx context.Context, path string, err error) error {
+	if errors.Is(err, errAgain) || b.whole {
+		return err
+	}
+	var behind *behindError
+	if errors.As(err, &behind) {
+		return err
+	}
+	later, loadErr := b.later(ctx)
+	if loadErr != nil {
+		return errors.Join(err, loadErr)
+	}
+	if later.speaksOf(path) { // it was cut to what was captured, and is too old by now
+		b.w.forget()
+		return errNewer
+	}
+	return err
+}
+
+// forget lets the next batch capture anew.
+func (w *worker) forget() { w.aside.files, w.aside.listed = map[string]rsync.Captured{}, nil }
