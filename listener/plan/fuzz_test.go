@@ -100,10 +100,10 @@ func spokenOf(in plan.Input, path string) bool {
 	return false
 }
 
-// above tells whether something that some announcement names lies below path.
+// above tells whether something that some announcement names lies, or lay, below path.
 func above(in plan.Input, path string) bool {
 	return slices.ContainsFunc(in.Pending, func(p plan.Pending) bool {
-		return slices.ContainsFunc(p.Set, func(r event.Record) bool { return event.Under(path, r.Path) })
+		return slices.ContainsFunc(p.Set, func(r event.Record) bool { return event.Under(path, r.Path) || event.Under(path, r.From) })
 	})
 }
 
