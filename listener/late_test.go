@@ -180,3 +180,43 @@ func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
 	w.must(a.Reconcile(t.Context(), pub))
 	w.same(a, w.serial)
 }
+
+// The state folder is a backup of some days ago, or was lost. The tree is what counts: it is not set back, nothing in it is removed, and what is missing is
+// found out from the upstream.
+func TestStateOlderThanTheTree(t *testing.T) {
+	for name, lost := range map[string]bool{"restored": false, "lost": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.adopted()
+			w.must(a.Close())
+			backup := filepath.Join(t.TempDir(), "backup")
+			w.must(os.CopyFS(backup, os.DirFS(w.state)))
+			a = w.agent()
+			for _, name := range []string{"a", "b"} {
+				w.write(testenv.File(name, "x"))
+				w.send(a, w.announce(w.rec(event.Write, name)))
+				w.must(a.Reconcile(t.Context(), pub))
+			}
+			w.same(a, 3)
+			w.must(a.Close())
+			unchanged := w.snapshot(w.dest)
+			w.must(os.RemoveAll(w.state))
+			if lost {
+				w.publishManifest()
+			} else {
+				w.must(os.Rename(backup, w.state))
+			}
+			a = w.agent()
+			if s := w.status(a); s.Applied >= 3 {
+				t.Errorf("%+v", s)
+			}
+			w.must(a.SyncNow(t.Context(), pub))
+			w.must(a.Reconcile(t.Context(), pub))
+			w.same(a, 3)
+			unchanged()
+			if r := w.reports(a)[len(w.reports(a))-1]; r.Applied != 3 || r.Files != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
