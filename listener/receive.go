@@ -13,14 +13,13 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
-	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
 // The names under which stored lines say that no transport brought them.
 const (
 	viaJournal  = "journal"
-	viaUpstream = pace.ViaUpstream
+	viaUpstream = inbox.ViaUpstream
 )
 
 // Receiver takes what the transport named via delivers.

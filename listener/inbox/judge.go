@@ -10,6 +10,9 @@ import (
 // every later announcement to look old; only a journal that leads up to it makes it true.
 const MaxAhead = 100_000
 
+// ViaUpstream is the Via of a head that the upstream itself was asked for; no transport brought it.
+const ViaUpstream = "upstream"
+
 // A Verdict is what became of a message.
 type Verdict string
 
@@ -59,8 +62,13 @@ func Judge(k Known, h Heard) Verdict {
 
 // JudgeHead compares a head that has passed the gate with what is known, and with the newest head so far, nil if there is none. Within an epoch
 // the higher serial is newer, and of one serial the later signature, which says that it still holds; of another epoch the later signature, or one
-// of the same second. It is a pure function.
+// of the same second. One far above what is known counts only if the upstream itself says so: the mirror would go on asking for what never was.
+// It is a pure function.
 func JudgeHead(k Known, old *Head, h Head) Verdict {
+	top := max(k.Applied, k.Top)
+	if old != nil && old.Epoch == h.Epoch {
+		top = max(top, old.Serial)
+	}
 	switch {
 	case !k.Digest.IsZero() && k.Digest != h.Last:
 		return Equivocation
@@ -74,6 +82,8 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Old
 	case k.Epoch == h.Epoch && h.Serial < k.Applied:
 		return Old
+	case k.Epoch == h.Epoch && h.Serial > top+MaxAhead && h.Via != ViaUpstream:
+		return TooFar
 	case k.Epoch != h.Epoch:
 		return Strange
 	}

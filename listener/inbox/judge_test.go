@@ -28,3 +28,29 @@ func TestDigestOfWhereABatchEndsBeforeAFlip(t *testing.T) {
 		t.Error("quarantined by a repeat:", s.Quarantine)
 	}
 }
+
+// A head of serials that nobody ever heard of, by whatever key it is signed, does not make later heads look old: only the upstream may say so.
+func TestHeadFarAhead(t *testing.T) {
+	b := open(t, t.TempDir())
+	c := &chain{t: t, epoch: epoch}
+	one := c.next(event.Change)
+	put(t, b, inbox.Stored, one)
+	finish(t, b, one)
+	for _, s := range []struct {
+		via    string
+		serial event.Serial
+		want   inbox.Verdict
+	}{
+		{"mem", 1 + inbox.MaxAhead + 1, inbox.TooFar},
+		{"mem", event.MaxSerial, inbox.TooFar},
+		{"mem", 2, inbox.Stored},
+		{inbox.ViaUpstream, 2 + inbox.MaxAhead + 1, inbox.Stored},
+		{"mem", 2 + 2*inbox.MaxAhead, inbox.Stored},
+	} {
+		h := headOf(t, epoch, s.serial, event.Sum([]byte{byte(s.serial)}), start)
+		h.Via = s.via
+		if v, err := b.PutHead(t.Context(), h); err != nil || v != s.want {
+			t.Errorf("head %d by %s: %s %v, want %s", s.serial, s.via, v, err, s.want)
+		}
+	}
+}

@@ -162,6 +162,9 @@ func (b *Inbox) PutHead(ctx context.Context, h Head) (v Verdict, err error) {
 		if k.Digest, err = digestOf(ctx, tx, m, h.Epoch, h.Serial); err != nil {
 			return err
 		}
+		if k.Top, err = highest(ctx, tx, m.Name, h.Epoch); err != nil {
+			return err
+		}
 		old, err := head(ctx, tx, m.Name)
 		if err != nil {
 			return err

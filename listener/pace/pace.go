@@ -49,9 +49,6 @@ type Tuning struct {
 	Budgets   map[string]Budget
 }
 
-// ViaUpstream is the name under which a stored head says that the upstream itself was asked, no transport.
-const ViaUpstream = "upstream"
-
 // Decide says what to do next for a module. The same view gives the same action.
 func (p Tuning) Decide(v View) Action {
 	if v.Quarantine != "" {
@@ -67,7 +64,7 @@ func (p Tuning) Decide(v View) Action {
 		return p.afford(v, WorkManifest, Action{Do: Compare, Why: v.Lost})
 	}
 	if h := v.Head; h != nil && h.Epoch != v.Epoch {
-		if h.Via == ViaUpstream {
+		if h.Via == inbox.ViaUpstream {
 			return p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("the upstream is at epoch %s, this mirror at %s", h.Epoch, v.Epoch)})
 		}
 		if v.Looked.Before(h.At) && h.At.Sub(v.Now) <= p.Skew { // not one from before the clock was set back
@@ -160,6 +157,17 @@ func (p Tuning) afford(v View, kind string, a Action) Action {
 		return Action{Do: Wait, At: v.Now.Add(wait), Why: a.Why + "; the rate of such work is limited"}
 	}
 	return a
+}
+
+// idle is the longest time without a look at what is stored: it makes up for a clock that was set.
+const idle = time.Minute
+
+// Until is how long to sleep for what is due at a time; zero: nothing is.
+func Until(at, now time.Time) time.Duration {
+	if at.IsZero() {
+		return idle
+	}
+	return min(max(at.Sub(now), time.Millisecond), idle)
 }
 
 // Costs is the budget that an action is paid from when it begins. A comparison begins with a look and pays for itself once it knows that it can

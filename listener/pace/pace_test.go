@@ -73,7 +73,7 @@ func TestDecide(t *testing.T) {
 		"new":                    {func(v *View) { v.Epoch, v.Applied, v.Head = "", 0, nil }, Compare, 0, 0},
 		"other epoch heard":      {func(v *View) { v.Head.Epoch, v.Head.At = "00000001", noon.Add(time.Second) }, Look, 0, 0},
 		"other epoch, looked":    {func(v *View) { v.Head.Epoch = "00000001" }, Wait, 0, 10 * time.Minute},
-		"upstream's other epoch": {func(v *View) { v.Head.Epoch, v.Head.Via = "00000001", ViaUpstream }, Compare, 0, 0},
+		"upstream's other epoch": {func(v *View) { v.Head.Epoch, v.Head.Via = "00000001", inbox.ViaUpstream }, Compare, 0, 0},
 		"lost":                   {func(v *View) { pending(v, here); v.Lost = "journal ended" }, Compare, 0, 0},
 		"quarantined":            {func(v *View) { pending(v, here); v.Quarantine = "x" }, Wait, 0, 0},
 		"retrying": {func(v *View) {
