@@ -285,3 +285,16 @@ func TestFolderThatCannotBe(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What is in a state folder is nobody else's business: messages that are not public yet, and who may be let in.
+func TestFolderIsForItsOwnerAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made by lock")
+	h, err := statelock.Lock(t.Context(), dir, statelock.Options{})
+	check(t, err)
+	defer func() { check(t, h.Release()) }()
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, statelock.FileName): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: mode %v, %v; want %v", path, info.Mode(), err, want)
+		}
+	}
+}

@@ -37,6 +37,7 @@ func TestUpstreamsThatAreRefused(t *testing.T) {
 		{Upstream{URL: "rsync://me:hunter2@host/mod/"}, "password in the address"},
 		{Upstream{URL: "rsync://me:hunter2@ho st/mod/"}, "not an address"},
 		{Upstream{URL: "rsync://host/mod", Args: []string{"--delete"}}, `option "--delete" is not allowed`},
+		{Upstream{URL: "rsync://host/mod", Args: []string{"--stop-after=1"}}, "not allowed"},
 		{Upstream{URL: "rsync://host/mod", Args: []string{"--rsync-path=sh -c x"}}, "not allowed"},
 		{Upstream{URL: "rsync://host/mod", PasswordFile: open}, "chmod 600"},
 		{Upstream{URL: "rsync://host/mod", PasswordFile: "/nowhere/x"}, "password file"},
