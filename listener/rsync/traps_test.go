@@ -232,7 +232,7 @@ func TestAFlipReachesSnapshotsOfHardLinksAndContentDoesNot(t *testing.T) {
 
 // rrsync -ro, which many upstreams force, knows no deletions: they are asked about and done here.
 func TestBehindRrsync(t *testing.T) {
-	rrsync := testenv.Need(t, "rrsync")
+	rrsync := testenv.Need(t, "rrsync", "python3")
 	w := newWorld(t)
 	s := testenv.StartSSHD(t, rrsync+" -ro "+w.up)
 	w.cfg.Upstream = Upstream{URL: "127.0.0.1:/", Shell: s.Shell()}
