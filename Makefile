@@ -4,18 +4,20 @@
 # make bench  figures against the bare tools, both sides in one run
 # make replay a day of releases on a copy of TREE (default /usr/share) in MINUTES (default 5), daemons killed on the way; SEED chooses the day
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
+# make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make build  bin/mirrorbus
 
 GO       ?= go
 FUZZTIME ?= 30s
 FUZZ     ?=
+MUTANTS  ?= .
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TIMEOUT  ?= 15m
 TREE     ?= /usr/share
 MINUTES  ?= 5
 SEED     ?= 1
 
-.PHONY: demo test check bench replay fuzz build clean
+.PHONY: demo test check bench replay fuzz mutants build clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -45,6 +47,10 @@ replay:
 
 fuzz:
 	MIRRORBUS_FUZZTIME=$(FUZZTIME) MIRRORBUS_FUZZ='$(FUZZ)' $(GO) test -count=1 -timeout 0 -run TestFuzz -v ./internal/fuzz
+
+mutants:
+	deploy/dev/need rsync ssh ssh-keygen
+	MIRRORBUS_MUTANTS='$(MUTANTS)' $(GO) test -count=1 -timeout 0 -run TestMutants -v ./internal/mutants
 
 clean:
 	rm -rf bin dist

@@ -1,0 +1,28 @@
+package mutants
+
+var ofTrigger = []mutant{
+	{"a commit need not be on disk", "internal/sqlite/sqlite.go", "case \"\":\n\t\to.Durability = Full", "case \"\":\n\t\to.Durability = Normal", "internal/sqlite", "TestPragmas"},
+	{"an announcement does not name the one before", "trigger/journal/append.go", `Prev: st.Last,`, `Prev: event.Sum(st.Last[:]),`, "trigger/journal", "TestAppendAndRead"},
+	{"an announcement is not put into the outbox", "trigger/journal/append.go", `j.o.Outbox != nil {`, `j.o.Outbox == nil {`, "trigger", "TestAnnounceAndReport|TestPublishJournals"},
+	{"a flip may write content", "trigger/journal/append.go", `if e.Kind == event.Flip && r.Op != event.Meta {`, `if e.Kind == event.Flip && r.Op == event.Gone {`,
+		"trigger/journal", "TestAppendRefuses"},
+	{"publish returns before the commit", "trigger/journal/append.go", "\tj.enqueue(r)\n", "\tj.enqueue(r)\n\tgo func() { j.lead <- struct{}{}; j.commit(context.WithoutCancel(ctx), j.takeQueue()); <-j.lead }()\n\tif len(e.Set) > 0 { return Appended{}, nil }\n",
+		"trigger/journal", "TestAppendAndRead|TestCrashingMaster|TestKill9"},
+	{"a journal restored from a backup goes on", "trigger/journal/exporter.go", `case head.Serial > st.Serial:`, `case head.Serial > st.Serial+1000:`, "trigger/journal", "TestRestoredBackup"},
+	{"the head is exported before the entries", "trigger/journal/exporter.go", "if err := e.putEntries(ctx, st, head); err != nil {",
+		"if err := e.putHead(st, head); err != nil {\n\t\treturn st, e.w, err\n\t}\n\tif err := e.putEntries(ctx, st, head); err != nil {", "trigger/journal", "TestReaderNeverSeesATornExport|TestCrashingMaster"},
+	{"a head is never signed anew", "trigger/journal/export.go", `age < e.o.HeadEvery {`, `age < 1000*e.o.HeadEvery {`, "trigger/journal", "TestHeadIsSignedAnewWithTime"},
+	{"an exported file is written in place", "internal/export/writer.go", `err = w.root.Rename(temp, name)`, `err = w.root.WriteFile(name, b, 0o644)`,
+		"trigger/journal", "TestReaderNeverSeesATornExport|TestCrashingMaster"},
+	{"a link may be published through", "trigger/names.go", `case fi.Mode()&fs.ModeSymlink != 0:`, `case fi.Mode()&fs.ModeNamedPipe != 0:`, "trigger", "TestResolveRefuses|FuzzRequest"},
+	{"a list of names that was cut short is published", "trigger/names.go", `case errors.Is(err, io.EOF) && nul:`, `case errors.Is(err, io.ErrNoProgress) && nul:`, "trigger", "TestReadNames"},
+	{"any mirror may have any module", "trigger/hub.go", `return fmt.Errorf("mirror %s is not one that may have module %s", peer, m.Name)`, `return nil`, "trigger", "TestAllowed"},
+	{"a mirror may publish announcements", "trigger/hub.go", `if subscribe != (t.Kind == transports.Announce) {`, `if subscribe && t.Kind != transports.Announce {`, "trigger", "TestAllowed"},
+	{"a report counts that another mirror brings", "trigger/reports.go", `case m.From != "" && m.From != s.Report.Mirror:`, `case m.From != "" && s.Report.Mirror == "":`, "trigger", "TestReportMustComeFromItsMirrorOnItsTopic"},
+	{"a report counts for another module", "trigger/reports.go", `case string(s.Report.Module) != m.Topic.Module:`, `case m.Topic.Module == "":`, "trigger", "TestReportMustComeFromItsMirrorOnItsTopic"},
+	{"a report is acknowledged that was not stored", "trigger/reports.go", `if err = r.collector.Put(ctx, report, r.now()); err == nil {`, "if err, _ = nil, r.collector.Put(ctx, report, r.now()); err == nil {",
+		"trigger", "TestReportThatCannotBeStoredIsAskedForAgain"},
+	{"an older report hides a newer one", "trigger/collector/judge.go", `first || r.Run > s.Run {`, `first || int64(r.Run) > s.Word {`, "trigger/collector", "TestALateWordDoesNotMoveTheSerialBack"},
+	{"of a removed directory the manifest keeps what was in it", "trigger/manifest/rows.go", `n, err := c.buryBelow(path, serial)`, `n, err := c.buryBelow(path+"/", serial)`, "trigger/manifest", "TestApply|TestMaintainedIsAsGoodAsBuilt"},
+	{"a state folder takes two processes", "internal/statelock/statelock.go", `unix.LOCK_EX|unix.LOCK_NB`, `unix.LOCK_SH|unix.LOCK_NB`, "internal/statelock", "TestInUse"},
+}
