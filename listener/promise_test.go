@@ -14,6 +14,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
@@ -105,8 +106,8 @@ func TestASpentBudgetStaysSpent(t *testing.T) {
 	clock := time.Now()
 	w.now = func() time.Time { return clock }
 	tight := func(o *listener.Options) {
-		o.Modules[0].Budgets = listener.DefaultBudgets()
-		o.Modules[0].Budgets["live"] = listener.Budget{Burst: 1, Every: time.Hour}
+		o.Modules[0].Budgets = pace.DefaultBudgets()
+		o.Modules[0].Budgets["live"] = pace.Budget{Burst: 1, Every: time.Hour}
 	}
 	a := w.adopted(tight)
 	send := func() {
