@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -93,7 +94,7 @@ func TestMutants(t *testing.T) {
 	if err != nil {
 		t.Fatalf("MIRRORBUS_MUTANTS: %v", err)
 	}
-	b := bench{dir: t.TempDir(), sound: map[string]bool{}}
+	b := bench{dir: t.TempDir(), sound: map[string]bool{}, built: map[string]string{}}
 	caught, missed := 0, 0
 	for _, m := range all() {
 		if asked && !chosen.MatchString(m.name) || !asked && !slices.Contains(few, m.name) {
@@ -120,7 +121,8 @@ func TestMutants(t *testing.T) {
 // A bench builds and runs tests.
 type bench struct {
 	dir   string
-	sound map[string]bool // tests that were seen to pass without a fault
+	sound map[string]bool   // tests that were seen to pass without a fault
+	built map[string]string // the programs without a fault, by package
 }
 
 // run returns the name of the test that noticed, or "".
@@ -147,7 +149,11 @@ func (b bench) run(t *testing.T, m mutant) string {
 			t.Fatal(err)
 		}
 	}
-	out, err := b.test(t, m, "-overlay="+overlay)
+	program, ok := b.build(t, m, "-overlay="+overlay)
+	if !ok {
+		return ""
+	}
+	out, err := b.test(t, m, program)
 	if err == nil {
 		return ""
 	}
@@ -157,9 +163,16 @@ func (b bench) run(t *testing.T, m mutant) string {
 // isSound tells whether the tests pass as things are: else a failure would say nothing.
 func (b bench) isSound(t *testing.T, m mutant) bool {
 	t.Helper()
+	if b.built[m.pkg] == "" {
+		program, ok := b.build(t, m)
+		if !ok {
+			return false
+		}
+		b.built[m.pkg] = program
+	}
 	key := m.pkg + " " + m.tests
 	if !b.sound[key] {
-		if out, err := b.test(t, m); err != nil {
+		if out, err := b.test(t, m, b.built[m.pkg]); err != nil {
 			t.Errorf("%s: %s of %s fails without it: %v\n%s", m.name, m.tests, m.pkg, err, out)
 			return false
 		}
@@ -168,21 +181,30 @@ func (b bench) isSound(t *testing.T, m mutant) bool {
 	return true
 }
 
-// test builds the tests, which must succeed, and runs them.
-func (b bench) test(t *testing.T, m mutant, flags ...string) ([]byte, error) {
+// build builds the tests of the entry's package.
+func (b bench) build(t *testing.T, m mutant, flags ...string) (program string, ok bool) {
 	t.Helper()
-	program := filepath.Join(b.dir, "program.test")
+	program = filepath.Join(b.dir, "mutant.test")
+	if len(flags) == 0 {
+		program = filepath.Join(b.dir, strconv.Itoa(len(b.built))+".test")
+	}
 	build := exec.Command("go", slices.Concat([]string{"test", "-c", "-o", program}, flags, []string{"."})...)
 	build.Dir = filepath.Join(root, m.pkg)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Errorf("%s: does not build: %v\n%s", m.name, err, out)
-		return nil, nil
+		return "", false
 	}
+	return program, true
+}
+
+// test runs the tests of the entry.
+func (b bench) test(t *testing.T, m mutant, program string) ([]byte, error) {
+	t.Helper()
 	run := exec.Command(program, "-test.run=^("+m.tests+")$", "-test.timeout=3m", "-test.failfast")
-	if usesRapid(t, build.Dir) {
+	run.Dir = filepath.Join(root, m.pkg)
+	if usesRapid(t, run.Dir) {
 		run.Args = append(run.Args, "-rapid.nofailfile") // or it would leave the failure in the tree
 	}
-	run.Dir = build.Dir
 	return run.CombinedOutput()
 }
 
