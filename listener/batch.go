@@ -29,7 +29,7 @@ type batch struct {
 	except  []event.Serial // flips up to through that wait for their time
 	rows    []inbox.Heard
 	pending []plan.Pending
-	entries int64 // names in the module, where a manifest has told anew
+	entries int64 // names in the module, where a manifest has told anew or they were counted
 
 	confirmed   bool
 	started     time.Time
@@ -58,17 +58,29 @@ func (b *batch) expected(of []event.Record) []event.Record {
 
 // live applies the announcements that are here.
 func (w *worker) live(ctx context.Context, v pace.View, through event.Serial) error {
+	counted := int64(0) // names that are here, if it had to be counted
 	for {
 		b, err := w.collect(ctx, v, through)
 		if err != nil || b == nil {
 			return err
 		}
+		b.entries = counted
+		err = b.run(ctx)
 		var cut *cutError
-		if err = b.run(ctx); !errors.As(err, &cut) || cut.at >= through {
+		var failed *rsync.Error
+		switch {
+		case errors.As(err, &cut) && cut.at < through:
+			w.log.Info("batch cut to what the captured indexes belong to", "serial", cut.at, "heard", through)
+			through = cut.at
+		case errors.As(err, &failed) && failed.Class == rsync.MaxDelete && b.entries == 0:
+			grown, countErr := b.recount()
+			if countErr != nil || !grown {
+				return errors.Join(err, countErr)
+			}
+			v.Entries, counted = b.v.Entries, b.entries
+		default:
 			return err
 		}
-		w.log.Info("batch cut to what the captured indexes belong to", "serial", cut.at, "heard", through)
-		through = cut.at
 	}
 }
 
@@ -99,19 +111,6 @@ func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial)
 		return nil, nil
 	}
 	return b, nil
-}
-
-// make plans the batch.
-func (b *batch) make() (err error) {
-	m := b.w.m
-	b.plan, err = plan.Make(plan.Input{
-		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, KnownEntries: b.v.Entries,
-		Guard: plan.Guard{MaxDeleteRatio: m.MaxDeleteRatio, MaxDeleteCount: m.MaxDelete, Confirmed: b.confirmed},
-	})
-	if err != nil {
-		return err
-	}
-	return b.guard()
 }
 
 // run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, post hook, export.

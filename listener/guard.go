@@ -3,12 +3,68 @@ package listener
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 )
+
+// make plans the batch. Before it is held for what it would delete, the names that are here are counted.
+func (b *batch) make() error {
+	err := b.planned()
+	if err != nil || b.plan.Held == "" {
+		return err
+	}
+	if grown, err := b.recount(); err != nil || !grown {
+		return err
+	}
+	return b.planned()
+}
+
+func (b *batch) planned() (err error) {
+	m := b.w.m
+	b.plan, err = plan.Make(plan.Input{
+		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, KnownEntries: b.v.Entries,
+		Guard: plan.Guard{MaxDeleteRatio: m.MaxDeleteRatio, MaxDeleteCount: m.MaxDelete, Confirmed: b.confirmed},
+	})
+	if err != nil {
+		return err
+	}
+	return b.guard()
+}
+
+// recount counts the names that are here, since what is known of their number is of the last comparison with a manifest, and a module grows: what is
+// a large part of it then may be a small one now. It tells whether there are more.
+func (b *batch) recount() (grown bool, err error) {
+	t, err := openTree(b.w.m.Dir, b.w.m.Links)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	n := 0
+	for _, r := range t.roots {
+		if n, err = count(r.dir, ".", true, n, math.MaxInt); err != nil {
+			return false, err
+		}
+		n-- // the root itself
+	}
+	if info, err := t.lstat(event.ExportDir); err != nil {
+		return false, err
+	} else if info != nil {
+		ours, err := count(t.roots[len(t.roots)-1].dir, event.ExportDir, info.IsDir(), 0, math.MaxInt)
+		if err != nil {
+			return false, err
+		}
+		n -= ours
+	}
+	if int64(n) <= b.v.Entries {
+		return false, nil
+	}
+	b.v.Entries, b.entries = int64(n), int64(n)
+	return true, nil
+}
 
 // guard holds the plan if it would remove more names than it may, counted on this mirror: the announcement of a removed directory names it alone.
 // Without it rsync would remove as many as it may before it says that there are more.
