@@ -170,8 +170,8 @@ func checkMerged(t *testing.T, all []event.PathSet, merged event.PathSet) {
 	}
 }
 
-// takenCare tells whether merged takes care of path, or of what one of the later sets says stands above it and is no directory, or none any more: nonsense said at
-// once, the truth if said later.
+// takenCare tells whether merged takes care of path, or of what one of the later sets says stands above it and is no directory, or none any more:
+// nonsense said at once, the truth if said later.
 func takenCare(merged event.PathSet, path string, later []event.PathSet) bool {
 	return spokenFor(merged, path) || slices.ContainsFunc(later, func(s event.PathSet) bool {
 		return slices.ContainsFunc(s, func(r event.Record) bool {
