@@ -17,15 +17,18 @@ const (
 	FlipExpired FlipVerdict = "expired" // it must not be applied any more
 )
 
-// JudgeFlip tells what is to be done with a flip now, and its time: of FlipExpired until when it held, else when it may be applied. skewed
-// says that this host's clock is known to be wrong; a flip with a time then waits for its turn, rather than showing what must not be seen yet.
+// JudgeFlip tells what is to be done with a flip now, and its time: of FlipExpired until when it held, else when it may be applied, zero if that is
+// not known. skewed says that this host's clock is known to be wrong; a flip with a time then waits until the clock is right, whatever it
+// says, rather than showing what must not be seen yet.
 func JudgeFlip(a event.Announcement, now time.Time, skewed bool) (FlipVerdict, time.Time) {
 	at, expires := flipTimes(a)
 	switch {
 	case !expires.IsZero() && now.After(expires):
 		return FlipExpired, expires
-	case now.Before(at) || skewed && !at.IsZero():
+	case now.Before(at):
 		return FlipWaits, at
+	case skewed && !at.IsZero():
+		return FlipWaits, time.Time{}
 	}
 	return FlipNow, at
 }

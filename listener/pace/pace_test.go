@@ -213,8 +213,13 @@ func TestFlipVerdict(t *testing.T) {
 		"clock is wrong":      {timed, time.Hour, true, FlipWaits},
 		"too late":            {timed, 3 * time.Hour, false, FlipExpired},
 	} {
-		if got, _ := JudgeFlip(test.a, noon.Add(test.after), test.skewed); got != test.want {
+		now := noon.Add(test.after)
+		got, at := JudgeFlip(test.a, now, test.skewed)
+		if got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+		if got == FlipWaits && !at.IsZero() && !at.After(now) {
+			t.Errorf("%s: waits until %v, which has been: that would be looked at without end", name, at)
 		}
 	}
 }
