@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 )
 
@@ -58,6 +60,11 @@ func clear(path string) error {
 	}
 	conn, err := net.Dial("unix", path)
 	switch {
+	case err == nil && orphaned(conn):
+		err = conn.Close()
+		if err != nil {
+			return fmt.Errorf("control socket: %w", err)
+		}
 	case err == nil:
 		return errors.Join(fault.With(fmt.Errorf("control socket %s: another mirrorbus answers on it", path), fault.Unavailable,
 			"stop the other daemon, or give this one a socket of its own"), conn.Close())
@@ -68,6 +75,21 @@ func clear(path string) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
+}
+
+// orphaned tells whether the process that made the socket at the other end is gone. A daemon that is killed while it starts a program leaves a child
+// that holds the socket for a moment longer.
+func orphaned(conn net.Conn) bool {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		gone = err == nil && peer.Pid > 0 && errors.Is(unix.Kill(int(peer.Pid), 0), unix.ESRCH)
+	})
+	return err == nil && gone
 }
 
 // Serve answers on l until ctx ends; running requests see their context end.
