@@ -2,6 +2,7 @@ package crash_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -87,10 +88,12 @@ func TestKilledAtEveryPoint(t *testing.T) {
 							w.begin()
 						}
 						w.t = sub
+						defer func() {
+							if sub.Failed() {
+								w.explain()
+							}
+						}()
 						w.dies(d)
-						if sub.Failed() {
-							w.explain()
-						}
 					})
 					mu.Lock()
 					kills[d.daemon]++
@@ -117,14 +120,19 @@ func TestKilledAtEveryPoint(t *testing.T) {
 // dies is one round: the daemon is started to die at the point, lives until then, and is started again.
 func (w *world) dies(d death) {
 	p := map[failpoint.Daemon]*process{failpoint.Hub: w.hub, failpoint.Agent: w.agent}[d.daemon]
-	must(w.t, p.stop())
-	if d.daemon == failpoint.Agent {
-		w.rested()
-	}
+	must(w.t, errors.Join(w.agent.stop(), w.hub.stop())) // both, so that none waits long for the other because of earlier rounds
+	w.rested()
 	if d.point == "compare.read" {
 		w.forgetEverything()
 	}
-	must(w.t, p.start(fmt.Sprintf("%s=%s:%d", failpoint.Env, d.point, d.n)))
+	armed := fmt.Sprintf("%s=%s:%d", failpoint.Env, d.point, d.n)
+	for _, q := range []*process{w.hub, w.agent} {
+		if q == p {
+			must(w.t, q.start(armed))
+		} else {
+			must(w.t, q.start())
+		}
+	}
 	deadline := time.Now().Add(bound)
 	var err error
 	for !p.dead() {
@@ -183,6 +191,11 @@ func (w *world) work(d death) error {
 		return w.missed()
 	case "journal.read", "journal.stored":
 		return w.behindTheBack()
+	case "have.send":
+		return w.reconnected()
+	case "manifest.walked", "export.shard", "export.index", "export.now", "export.manifest":
+		w.turns++
+		return errors.Join(w.release(w.turns), w.rebuild(w.turns))
 	}
 	return w.turn()
 }
@@ -198,6 +211,13 @@ func (w *world) missed() error {
 	}
 	must(w.t, w.agent.start())
 	return w.taken()
+}
+
+// reconnected lets the mirror lose the hub and find it again.
+func (w *world) reconnected() error {
+	must(w.t, w.hub.stop())
+	must(w.t, w.hub.start())
+	return w.turn()
 }
 
 // behindTheBack announces while no hub runs: the mirror finds it in the upstream's journal, since it looks by itself.

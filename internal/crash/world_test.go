@@ -23,7 +23,7 @@ import (
 const (
 	module = "m"
 	alpha  = "alpha"               // the mirror
-	bound  = 40 * time.Second      // whatever does not come within this time does not come
+	bound  = 90 * time.Second      // whatever does not come within this time does not come
 	short  = 50 * time.Millisecond // between two looks
 )
 
