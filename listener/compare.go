@@ -128,6 +128,7 @@ func (w *worker) wholeBatch(v pace.View, h event.Head) *batch {
 // since adds what was announced after the manifest to the batch. The journal is read in as many parts as it takes.
 func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch) ([]event.PathSet, error) {
 	sets := []event.PathSet{d.Set}
+	skewed := pace.ClockSkew(&inbox.Head{Head: h, At: w.a.o.Now()}, w.pace.Skew) != 0
 	for at := d.Serial; at < h.Serial; {
 		entries, err := w.m.CatchUp.Journal(ctx, h.Epoch, at+1, h.Serial)
 		if err != nil {
@@ -142,7 +143,7 @@ func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch
 			if a.Serial != at+1 || a.Set == nil {
 				break
 			}
-			set, err := w.sinceOne(ctx, a, b)
+			set, err := w.sinceOne(ctx, a, b, skewed)
 			if err != nil {
 				return nil, err
 			}
@@ -156,14 +157,14 @@ func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch
 }
 
 // sinceOne takes one announcement into the batch. Its path set is empty if it is a flip that waits for its time.
-func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch) (event.PathSet, error) {
+func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch, skewed bool) (event.PathSet, error) {
 	b.rows = append(b.rows, a)
 	set, err := envelope.PathSet(a.Set, a.Announcement.Set)
 	if err != nil {
 		return nil, err
 	}
 	if a.Kind == event.Flip {
-		if what, _ := pace.JudgeFlip(a.Announcement, w.a.o.Now(), false); what != pace.FlipNow {
+		if what, _ := pace.JudgeFlip(a.Announcement, w.a.o.Now(), skewed); what != pace.FlipNow {
 			b.except, set = append(b.except, a.Serial), nil
 		}
 	}
