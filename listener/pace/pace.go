@@ -145,6 +145,9 @@ func (p Tuning) watch(v View) Action {
 	if !v.Look.IsZero() && v.Look.Before(due) {
 		due, why = v.Look, "connected, or heard something that only the upstream can explain"
 	}
+	if v.Trouble.Kind != "" { // a look that succeeds ends it
+		due, why = v.Trouble.Next, "the last attempt failed"
+	}
 	if v.Now.Before(due) {
 		return Action{Do: Wait, At: due, Why: "nothing to do"}
 	}
