@@ -74,6 +74,8 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Equivocation
 	case old != nil && bytes.Equal(old.Line, h.Line):
 		return Repeated
+	case old != nil && old.Epoch == h.Epoch && h.Via == ViaUpstream && old.Serial > max(h.Serial, k.Applied)+MaxAhead:
+		return Stored // the known one was heard when nothing was known yet, and is not true
 	case old != nil && old.Epoch == h.Epoch && h.Serial < old.Serial:
 		return Old
 	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At):

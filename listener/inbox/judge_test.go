@@ -54,3 +54,24 @@ func TestHeadFarAhead(t *testing.T) {
 		}
 	}
 }
+
+// A module that is new cannot tell that a serial is too far ahead. Once it was compared with the upstream it can.
+func TestFarAheadWhileNew(t *testing.T) {
+	b := open(t, t.TempDir())
+	c := &chain{t: t, epoch: epoch}
+	one := c.next(event.Change)
+	far := &chain{t: t, epoch: epoch, serial: inbox.MaxAhead + 5, prev: event.Sum([]byte("y"))}
+	put(t, b, inbox.Stored, far.next(event.Change))
+	if v, err := b.PutHead(t.Context(), headOf(t, epoch, 3*inbox.MaxAhead, event.Sum([]byte("x")), start)); err != nil || v != inbox.Strange {
+		t.Fatal(v, err)
+	}
+	h := headOf(t, epoch, 1, one.Digest, start)
+	h.Via = inbox.ViaUpstream
+	if v, err := b.PutHead(t.Context(), h); err != nil || v != inbox.Stored {
+		t.Errorf("the upstream's head: %s %v", v, err)
+	}
+	finish(t, b, one)
+	if s := look(t, b); s.Top != 1 || s.Applied != 1 {
+		t.Errorf("at serial %d of %d, want 1 of 1", s.Applied, s.Top)
+	}
+}

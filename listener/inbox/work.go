@@ -96,12 +96,12 @@ func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time
 }
 
 // trim drops the path sets of what is done (of flips ahead of their turn only then: they may have to be done again), all but the last applied
-// announcements, and those of other epochs.
+// announcements, those of other epochs, and what is too far ahead: a module that was new could not tell.
 func (b *Inbox) trim(ctx context.Context, tx *sql.Tx, m Module) error {
 	_, err := tx.ExecContext(ctx, `UPDATE heard SET paths = NULL WHERE module = ? AND epoch = ? AND state = 'done' AND (serial <= ? OR kind <> 'flip') AND paths IS NOT NULL`,
 		m.Name, m.Epoch, m.Applied)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "DELETE FROM heard WHERE module = ? AND (epoch <> ? OR serial <= ?)", m.Name, m.Epoch, int64(m.Applied)-int64(b.o.Keep))
+		_, err = tx.ExecContext(ctx, "DELETE FROM heard WHERE module = ? AND (epoch <> ? OR serial <= ? OR serial > ?)", m.Name, m.Epoch, int64(m.Applied)-int64(b.o.Keep), m.Applied+MaxAhead)
 	}
 	return err
 }
