@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +44,7 @@ func TestListenReplacesTheSocketOfADeadProcessWithAChild(t *testing.T) {
 	if path := os.Getenv(orphanSocket); path != "" {
 		leaveSocket(t, path)
 	}
-	path := socket(t)
+	path := filepath.Join(filepath.Dir(filepath.Dir(socket(t))), "s")
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), orphanSocket+"="+path)
 	out, err := cmd.Output()
