@@ -65,6 +65,7 @@ func TestPowerCutOnTheHub(t *testing.T) {
 	w.begin()
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range times {
+		must(t, errors.Join(w.agent.stop(), w.agent.start())) // so that it does not wait long for the hub because of earlier rounds
 		w.cut(d, w.hub, someTime(rng))
 		w.restoreTree(d.thaw)
 		for _, l := range w.lost() {
