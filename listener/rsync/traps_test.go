@@ -69,8 +69,8 @@ func TestWhatAKilledReceiverLeavesIsSwept(t *testing.T) {
 // An administrator's own rsync --delete takes away what an Index run has put aside. That run fails, the next one mends it.
 func TestAnAdministratorsFullSyncBesideAnIndexRun(t *testing.T) {
 	w := newWorld(t)
-	w.upstream(testenv.File("d/a", "first"), testenv.File("d/big", strings.Repeat("0123456789abcdef", 1<<17)), testenv.File("d/c", "last"))
-	w.cfg.Upstream.BWLimitKiB = 1000
+	w.upstream(testenv.File("d/a", "first"), testenv.File("d/big", strings.Repeat("0123456789abcdef", 1<<16)), testenv.File("d/c", "last"))
+	w.cfg.Upstream.BWLimitKiB = 250
 	job := Job{Mode: Index, Paths: []string{"d/a", "d/big", "d/c"}}
 	done := make(chan error, 1)
 	r := w.runner()
