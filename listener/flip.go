@@ -26,6 +26,9 @@ func (t *tree) prepareFlip(set event.PathSet, rules *filter.Rules, mask uint32) 
 			continue
 		}
 		f.own = append(f.own, r)
+		if err := t.through(r.Path); err != nil {
+			return f, err
+		}
 		info, err := t.lstat(r.Path)
 		if err != nil {
 			return f, err

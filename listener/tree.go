@@ -84,21 +84,22 @@ func (t *tree) lstat(path string) (fs.FileInfo, error) {
 	if err == nil {
 		return info, nil
 	}
-	if link := linkAbove(dir, name); link != "" {
-		link = strings.TrimSuffix(path, name) + link
-		return nil, &pathError{path, fmt.Errorf("leads through the symbolic link %s: add it to the configured links, or put a directory in its place", link)}
+	if through := t.through(path); through != nil {
+		return nil, through
 	}
 	return nil, fmt.Errorf("look at %.300q: %w", path, err)
 }
 
-// linkAbove is a symbolic link above name, "" if there is none.
-func linkAbove(dir *os.Root, name string) string {
+// through is an error if a symbolic link that is not configured stands above path: what is behind it has another name in the module, or none.
+func (t *tree) through(path string) error {
+	dir, name := t.at(path)
 	for above := parentOf(name); above != ""; above = parentOf(above) {
 		if info, err := dir.Lstat(above); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return above
+			link := strings.TrimSuffix(path, name) + above
+			return &pathError{path, fmt.Errorf("leads through the symbolic link %s: add it to the configured links, or put a directory in its place", link)}
 		}
 	}
-	return ""
+	return nil
 }
 
 // chmod sets the permission bits of path, which must not be a symbolic link: that is checked on what was opened.

@@ -116,6 +116,23 @@ func TestNoPathLeadsOutOfTheTree(t *testing.T) {
 	}
 }
 
+// Behind a link that only this mirror has is another path of the module, which was not announced.
+func TestFlipDoesNotFollowLinksOfTheMirror(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Unix(1_700_000_000, 0)
+	testenv.WriteTree(t, dir, testenv.File("real/f", "x").Perm(0o600).At(at), testenv.Symlink("in", "real"))
+	tr := opened(t, dir)
+	r := meta("in/f", event.ModeFile|0o644)
+	r.Size, r.MTime = 1, event.StampOf(at)
+	if f, err := tr.prepareFlip(event.PathSet{r}, nil, 0); err == nil || len(f.change) > 0 {
+		t.Errorf("%+v %v", f, err)
+	}
+	configured := opened(t, dir, "in")
+	if f, err := configured.prepareFlip(event.PathSet{r}, nil, 0); err != nil || len(f.change) != 1 {
+		t.Errorf("a configured link: %+v %v", f, err)
+	}
+}
+
 func TestLinkTreeSparesATransfer(t *testing.T) {
 	dir := t.TempDir()
 	testenv.WriteTree(t, dir, testenv.File("old/a", "x"), testenv.File("old/sub/b", "y"))
