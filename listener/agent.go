@@ -215,7 +215,7 @@ type worker struct {
 	working  sync.Mutex   // one pass at a time
 	replans  replans      // belongs to the pass
 	aside    aside        // likewise
-	careful  event.Serial // likewise: the batch after this serial had to grow because an index changed while content came
+	careful  event.Serial // likewise: the batch that begins with this serial had to grow because an index changed while content came
 	flipping sync.Mutex   // likewise
 
 	exporting sync.Mutex  // one writer of the export folder at a time

@@ -19,9 +19,12 @@ import (
 //
 // A captured index that is newer than its record lets the batch grow by the announcements that explain it, or wait for them. It does not starve a
 // mirror, however fast indexes change: what was captured is a snapshot, and stays one while the announcements catch up with it. If they are already
-// past it, the batch is cut to the serial after which all indexes were as captured (plan.Consistent). Content of that serial which is gone
-// meanwhile lets the batch grow too, and forget what was captured: what was brought already need not be brought again, so each round is shorter
-// than the one before, unless content lives for less time than its transfer takes. Then no order of steps could help.
+// past it, the batch is cut to the serial after which all indexes were as captured (plan.Consistent).
+//
+// Content that is gone meanwhile is named by a captured index only if that index has changed since, too: the master has an index that names no
+// missing content at any time, so one that is still the newest does not name what is gone. If an index above the content (see plan.Scope) has
+// changed, the batch grows, and captures that anew. It would not end only where content lives for less time than a batch takes; then no order of
+// steps could help.
 
 // maxPasses is how often an index is read again because it changed while it was read.
 const maxPasses = 6
@@ -30,6 +33,7 @@ const maxPasses = 6
 type aside struct {
 	clean  bool // nothing is there from before this process
 	files  map[string]rsync.Captured
+	after  event.Serial    // what was applied when they were captured
 	walks  []string        // directories that were read while the files were the upstream's
 	listed map[string]bool // what was to be brought from those then, nil if nobody looked
 }
@@ -69,19 +73,40 @@ func (b *batch) capture(ctx context.Context) error {
 	slices.Sort(b.shown)
 	b.shown = slices.Compact(b.shown)
 	records := b.indexRecords()
-	want := slices.DeleteFunc(slices.Clone(b.shown), func(p string) bool {
-		r, stated := records[p]
-		return stated && b.agrees(t, r)
-	})
+	want := b.wanted(t, records)
+	if len(b.w.aside.files) > 0 && b.w.aside.after == b.v.Applied && !b.whole { // the announcements may have caught up with what is here
+		if at, err := b.consistent(t); err != nil {
+			return err
+		} else if at > b.v.Applied && at < b.through {
+			return &cutError{at}
+		}
+	}
 	if err := b.bringAside(ctx, want, records); err != nil || b.blind {
 		return err
 	}
-	if b.w.careful == b.v.Applied && len(b.plan.Spans) > 0 && len(b.shown) > 0 {
+	if b.w.careful == b.v.Applied+1 && len(b.plan.Spans) > 0 && len(b.shown) > 0 {
 		if err := b.list(ctx, records); err != nil {
 			return err
 		}
 	}
 	return b.agreed(ctx, t, records)
+}
+
+// wanted are the indexes to be captured anew. Directories always are, and those above an index that is kept: it is put in place with the attributes
+// that they have now.
+func (b *batch) wanted(t *tree, records map[string]event.Record) (want []string) {
+	for _, p := range b.shown {
+		r, stated := records[p]
+		c, held := b.w.aside.files[p]
+		switch {
+		case !held || !stated || c.Info.IsDir() || !b.agrees(t, r):
+			want = append(want, p)
+		case parentOf(p) != "":
+			want = append(want, parentOf(p))
+		}
+	}
+	slices.Sort(want)
+	return slices.Compact(want)
 }
 
 // list finds out what is in the directories that are read as a whole while the captured indexes are the upstream's: all that they name of it. It
@@ -183,8 +208,10 @@ func (b *batch) indexRecords() map[string]event.Record {
 // holds still: else an index could pass for the older one it replaced.
 func (b *batch) bringAside(ctx context.Context, want []string, records map[string]event.Record) error {
 	for pass := 0; len(want) > 0; pass++ {
-		b.w.aside.listed = nil
 		if pass == maxPasses {
+			for _, p := range want { // what was read may be newer than it seems
+				delete(b.w.aside.files, p)
+			}
 			return b.unready(ctx, &aheadError{want[0], "changes while it is read"})
 		}
 		var changed []string
@@ -207,6 +234,9 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 		b.took(plan.Capture, j, res)
 		for _, c := range res.Captured {
 			b.w.aside.files[c.Path] = c
+		}
+		if b.w.aside.after = b.v.Applied; len(changed) > 0 {
+			b.w.aside.listed = nil
 		}
 		if err != nil {
 			return b.unready(ctx, err)
@@ -280,8 +310,7 @@ func (b *batch) unready(ctx context.Context, cause error) error {
 		return errors.Join(err, openErr)
 	}
 	defer t.close() //nolint:errcheck // only read from
-	in := plan.Input{Pending: b.pending, Subset: b.w.m.Rules, Last: b.w.m.Last}
-	at, cutErr := in.Consistent(func(r event.Record) bool { return b.agrees(t, r) })
+	at, cutErr := b.consistent(t)
 	switch {
 	case cutErr != nil:
 		return cutErr
@@ -289,6 +318,12 @@ func (b *batch) unready(ctx context.Context, cause error) error {
 		return &cutError{at}
 	}
 	return err
+}
+
+// consistent is the last serial after which all indexes are as captured.
+func (b *batch) consistent(t *tree) (event.Serial, error) {
+	in := plan.Input{Pending: b.pending, Subset: b.w.m.Rules, Last: b.w.m.Last}
+	return in.Consistent(func(r event.Record) bool { return b.agrees(t, r) })
 }
 
 // metadata are the runs that put the captured indexes in place.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
@@ -20,7 +21,9 @@ func (b *batch) settled(ctx context.Context, t *tree) error {
 			return err
 		}
 		if len(found) > 0 {
-			return b.excuseFinding(ctx, found[0])
+			if err := b.excuseFinding(ctx, found[0]); err != nil {
+				return err
+			}
 		}
 	}
 	extra, err := b.extras(ctx)
@@ -134,11 +137,11 @@ func (b *batch) news(ctx context.Context) (speech, error) {
 func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later speech) error {
 	for i, names := range b.removed {
 		for _, p := range names {
-			if later.speaksOf(p) && !later.spans(p) {
+			if later.above[p] && !later.spans(p) { // nobody would remove the directory then
 				return b.grow(ctx, p)
 			}
 		}
-		b.removed[i] = slices.DeleteFunc(names, later.spans) // those who read it then remove it
+		b.removed[i] = slices.DeleteFunc(names, later.speaksOf) // who says that it is gone removes it
 	}
 	switch {
 	case len(changed) == 0:
@@ -148,7 +151,7 @@ func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later sp
 	}
 	for _, p := range changed {
 		if !later.speaksOf(p) {
-			b.w.careful = b.v.Applied
+			b.w.careful = b.v.Applied + 1
 			return b.unready(ctx, &aheadError{p, "has changed since it was captured"})
 		}
 	}
@@ -157,8 +160,8 @@ func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later sp
 		if err != nil {
 			return err
 		}
-		if b.plan.Spanned(p) && (info == nil || info.IsDir()) {
-			b.w.careful = b.v.Applied
+		if _, held := b.w.aside.files[p]; !held && b.plan.Spanned(p) && (info == nil || info.IsDir()) {
+			b.w.careful = b.v.Applied + 1
 			return b.grow(ctx, p)
 		}
 	}
@@ -196,24 +199,26 @@ func (b *batch) grow(ctx context.Context, path string) error {
 	return err
 }
 
-// incomplete decides what comes of an index batch that misses content. err is what explains it.
-func (b *batch) incomplete(ctx context.Context, path string, err error) error {
-	if errors.Is(err, errAgain) || b.whole {
-		return err
+// mayName tells whether a captured index may name path, which could not be brought: one that has changed since, and has it in its scope.
+func (b *batch) mayName(later speech, path string) bool {
+	if !b.indexed() {
+		return false
 	}
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	return err != nil || slices.ContainsFunc(b.shown, func(index string) bool {
+		scope := plan.Scope(isIndex, index)
+		return later.speaksOf(index) && (scope == "" || event.Under(scope, path))
+	})
+}
+
+// incomplete decides what comes of a batch that misses content which an index may name. err is what explains it.
+func (b *batch) incomplete(later speech, path string, err error) error {
 	var behind *behindError
-	if errors.As(err, &behind) {
+	if errors.Is(err, errAgain) || b.whole || errors.As(err, &behind) || !later.speaksOf(path) {
 		return err
 	}
-	later, loadErr := b.later(ctx)
-	if loadErr != nil {
-		return errors.Join(err, loadErr)
-	}
-	if later.speaksOf(path) { // it was cut to what was captured, and is too old by now
-		b.w.forget()
-		return errNewer
-	}
-	return err
+	b.w.forget() // it was cut to what was captured, and that is too old by now
+	return errNewer
 }
 
 // forget lets the next batch capture anew.

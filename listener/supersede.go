@@ -42,15 +42,17 @@ func (b *batch) excuse(ctx context.Context, cause error) error {
 	if !errors.As(cause, &failed) || failed.Omitted > 0 || len(failed.Paths) == 0 {
 		return err
 	}
-	if b.indexed() {
-		return b.incomplete(ctx, failed.Paths[0].Path, err)
+	later, loadErr := b.later(ctx)
+	if loadErr != nil {
+		return errors.Join(err, loadErr)
+	}
+	for _, p := range failed.Paths {
+		if b.mayName(later, p.Path) {
+			return b.incomplete(later, p.Path, err)
+		}
 	}
 	if !b.goesOn(err) {
 		return err
-	}
-	later, loadErr := b.later(ctx)
-	if loadErr != nil {
-		return loadErr
 	}
 	for _, p := range failed.Paths {
 		if !later.speaksOf(p.Path) {
@@ -65,15 +67,15 @@ func (b *batch) excuse(ctx context.Context, cause error) error {
 // excuseFinding decides likewise about what the check found. nil: check again, without what newer announcements speak of.
 func (b *batch) excuseFinding(ctx context.Context, f finding) error {
 	err := b.explain(ctx, &pathError{f.path, errors.New(f.what)})
-	if b.indexed() {
-		return b.incomplete(ctx, f.path, err)
+	later, loadErr := b.later(ctx)
+	if loadErr != nil {
+		return errors.Join(err, loadErr)
+	}
+	if b.mayName(later, f.path) {
+		return b.incomplete(later, f.path, err)
 	}
 	if !b.goesOn(err) {
 		return err
-	}
-	later, loadErr := b.later(ctx)
-	if loadErr != nil {
-		return loadErr
 	}
 	if !later.speaksOf(f.path) {
 		return err
@@ -95,6 +97,7 @@ func (b *batch) goesOn(err error) bool {
 // A speech is what a number of announcements speak of.
 type speech struct {
 	paths map[string]bool // named, or above a named one
+	above map[string]bool // above a named one, and not named
 	whole map[string]bool // directories of which all below is spoken of
 	gone  []string        // names that are gone; directories that are as they are now may have lost any
 }
@@ -105,7 +108,7 @@ func (b *batch) later(ctx context.Context) (speech, error) {
 	if err != nil {
 		return speech{}, err
 	}
-	s := speech{paths: map[string]bool{}, whole: map[string]bool{}}
+	s := speech{paths: map[string]bool{}, whole: map[string]bool{}, above: map[string]bool{}}
 	for _, h := range rows {
 		if h.Serial <= b.through || h.Set == nil {
 			continue
@@ -129,8 +132,14 @@ func (s speech) add(r event.Record) {
 		if p != "" && r.Spans() {
 			s.whole[p] = true
 		}
-		for ; p != "" && !s.paths[p]; p = parentOf(p) {
+		if p != "" {
+			delete(s.above, p)
+		}
+		for named := true; p != "" && !s.paths[p]; p, named = parentOf(p), false {
 			s.paths[p] = true
+			if !named {
+				s.above[p] = true
+			}
 		}
 	}
 }

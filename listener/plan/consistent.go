@@ -41,3 +41,15 @@ func IsIndex(patterns []string) (func(path string, isDir bool) bool, error) {
 	rules, err := lastRules(patterns)
 	return func(path string, isDir bool) bool { return !rules.Included(path, isDir) }, err
 }
+
+// Scope is the directory below which an index names content: the one that holds it, or the topmost directory of indexes that it lies in. "" is the
+// whole module.
+func Scope(isIndex func(path string, isDir bool) bool, index string) string {
+	top := index
+	for dir := parent(index); dir != ""; dir = parent(dir) {
+		if isIndex(dir, true) {
+			top = dir
+		}
+	}
+	return parent(top)
+}
