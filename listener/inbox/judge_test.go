@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
@@ -73,5 +74,28 @@ func TestFarAheadWhileNew(t *testing.T) {
 	finish(t, b, one)
 	if s := look(t, b); s.Top != 1 || s.Applied != 1 {
 		t.Errorf("at serial %d of %d, want 1 of 1", s.Applied, s.Top)
+	}
+}
+
+func TestHeadExpiresByAnyClock(t *testing.T) {
+	h := headOf(t, epoch, 1, event.Sum([]byte("x")), start) // for ten minutes
+	const skew = 5 * time.Minute
+	for name, c := range map[string]struct {
+		arrived, now time.Duration // after it was signed, by the clock of the mirror
+		want         bool
+	}{
+		"fresh":                     {0, 0, false},
+		"a little late":             {9 * time.Minute, 14 * time.Minute, false},
+		"old":                       {0, 16 * time.Minute, true},
+		"old when it came":          {16 * time.Minute, 16 * time.Minute, true},
+		"slow clock, fresh":         {-2 * time.Hour, -2*time.Hour + 14*time.Minute, false},
+		"slow clock, old":           {-2 * time.Hour, -2*time.Hour + 16*time.Minute, true},
+		"clock set back since":      {0, -2 * time.Hour, true},
+		"clock set back by minutes": {0, -4 * time.Minute, false},
+	} {
+		h.At = start.Add(c.arrived)
+		if got := h.Expired(start.Add(c.now), skew); got != c.want {
+			t.Errorf("%s: expired is %t", name, got)
+		}
 	}
 }

@@ -157,3 +157,38 @@ func fill(t *testing.T, path string) {
 		}
 	}
 }
+
+// After a backup is restored, the reports that follow count as newer than those it has forgotten: a master that remembers them would ignore them else.
+func TestReportsOfARestoredBackupAreNewer(t *testing.T) {
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	run := func(times int) (last uint64) {
+		t.Helper()
+		b := open(t, dir)
+		for range times {
+			msg, err := b.Have(t.Context(), event.Report{Module: mod})
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, err := event.Read(msg.Body)
+			if err != nil || read.Report.Run <= last {
+				t.Fatalf("%+v %v, after run %d", read.Report, err, last)
+			}
+			last = read.Report.Run
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return last
+	}
+	b := open(t, dir)
+	if err := errors.Join(b.Ensure(t.Context(), start, mod), b.Close(), os.CopyFS(backup, os.DirFS(dir))); err != nil {
+		t.Fatal(err)
+	}
+	before := run(5)
+	if err := errors.Join(os.RemoveAll(dir), os.Rename(backup, dir)); err != nil {
+		t.Fatal(err)
+	}
+	if after := run(1); after <= before {
+		t.Errorf("run %d after %d", after, before)
+	}
+}

@@ -58,6 +58,12 @@ type Head struct {
 	Via  string
 }
 
+// Expired tells whether the head no longer speaks for now. A clock that is slow, or was set back, must not make it last: what counts is also
+// how long ago it came.
+func (h Head) Expired(now time.Time, skew time.Duration) bool {
+	return h.Head.Expired(now, skew) || now.After(h.At.Add(h.TTL+skew)) || now.Before(h.At.Add(-skew))
+}
+
 // A Bucket is how much of a rate budget is left, as of a time.
 type Bucket struct {
 	Tokens float64

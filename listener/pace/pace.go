@@ -7,6 +7,7 @@ package pace
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -84,6 +85,13 @@ func retryDue(t inbox.Trouble, now time.Time) bool {
 
 // work decides about announcements that were heard and not applied.
 func (p Tuning) work(v View) (Action, bool) {
+	if i := slices.IndexFunc(v.Todo, func(i inbox.Item) bool { return i.Wide }); i >= 0 {
+		// What comes before it need not be as it was announced any more, and a comparison brings that too.
+		a := p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("serial %d names no paths", v.Todo[i].Serial)})
+		if a.Do != Wait || i == 0 {
+			return a, true
+		}
+	}
 	through := v.Applied
 	for _, i := range v.Todo {
 		if i.Wide || !i.Set || v.Confirmed > v.Applied && i.Serial > v.Confirmed {
