@@ -97,7 +97,7 @@ func run(t *testing.T, o options) *bench {
 	testenv.Need(t, "rsync", "go", "strace", "find")
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{options: o, T: t, ctx: ctx, dir: t.TempDir(), sites: map[int]*site{}}
+	b := &bench{options: o, T: t, ctx: ctx, dir: folder(t), sites: map[int]*site{}}
 	chosen := b.choose()
 	b.needRoom(chosen)
 	b.prepare()
@@ -115,8 +115,20 @@ func run(t *testing.T, o options) *bench {
 		}
 	}
 	say("%s", plain(b.rows))
-	say("As Markdown:\n\n%s\n\n%s", machine(), markdown(b.rows))
+	say("As Markdown:\n\n%s", b.report())
 	return b
+}
+
+// report is what goes into the README. It is also written to the file that OUT names.
+func (b *bench) report() string {
+	b.Helper()
+	text := machine() + ".\n\n" + markdown(b.rows)
+	if out := os.Getenv("MIRRORBUS_BENCH_OUT"); out != "" {
+		if err := os.WriteFile(out, []byte(text), 0o644); err != nil {
+			b.Error(err)
+		}
+	}
+	return text
 }
 
 func (b *bench) choose() (chosen []line) {
@@ -188,6 +200,21 @@ func (b *bench) output(in string, argv ...string) (string, error) {
 		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(said.String()))
 	}
 	return string(out), err
+}
+
+// folder is where everything is made, not deep below the temporary directory.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

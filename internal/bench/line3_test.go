@@ -89,8 +89,8 @@ func (s *site) countIdle(door *doorman) error {
 	b.add(row{line: "3", what: what + "file calls of the hub on the module", ours: float64(touching(idle, s.tree)), against: "one null rsync, of " + fmt.Sprint(filesWhenIdle) + " files",
 		theirs: float64(len(null)), unit: count, rounds: 1})
 	memory, err := s.agentsMemory()
-	b.add(row{line: "3", what: what + "CPU of each agent", ours: (cpuAfter - cpuBefore) / float64(b.agents) * 60 / b.idle.Seconds(), unit: cpu, against: "-", rounds: 1})
-	b.add(row{line: "3", what: what + "memory of each agent", ours: memory, unit: byteCount, against: "-", rounds: 1})
+	b.add(row{line: "3", what: what + "CPU of each agent", ours: (cpuAfter - cpuBefore) / float64(b.agents) * 60 / b.idle.Seconds(), unit: cpu, rounds: 1})
+	b.add(row{line: "3", what: what + "memory of each agent", ours: memory, unit: byteCount, rounds: 1})
 	return err
 }
 

@@ -47,7 +47,7 @@ func (s *site) control() *control.Client { return control.NewClient(filepath.Joi
 // newSite makes a master of a tree that make fills, with a running hub.
 func (b *bench) newSite(name string, fill func(tree string) error) (*site, error) {
 	dir := filepath.Join(b.dir, name)
-	s := &site{b: b, dir: dir, tree: filepath.Join(dir, "tree"), copy: filepath.Join(dir, "copy")}
+	s := &site{b: b, dir: dir, tree: dir + ".master", copy: dir + ".copy"}
 	if err := os.MkdirAll(s.copy, 0o755); err != nil {
 		return nil, err
 	}
@@ -85,8 +85,7 @@ func (s *site) startHub() (err error) {
 
 // enrol makes a mirror, filled by plain rsync as one that is adopted.
 func (s *site) enrol(name string) (*mirror, error) {
-	m := &mirror{dir: filepath.Join(s.dir, name)}
-	m.tree = filepath.Join(m.dir, "tree")
+	m := &mirror{dir: filepath.Join(s.dir, name), tree: s.dir + "." + name} // not deep, as on a real mirror: rsync looks at each folder above
 	if err := os.MkdirAll(m.tree, 0o755); err != nil {
 		return nil, err
 	}

@@ -27,18 +27,17 @@ const (
 
 // A row is one figure of mirrorbus beside one of a bare tool.
 type row struct {
-	line, what   string
-	ours         float64
-	against      string
-	theirs       float64
-	unit         unit
-	aim          float64 // ours is to be at most so much; 0: no aim
-	rounds       int
-	oursIsBetter bool // more is better
+	line, what string
+	ours       float64
+	against    string // "": there is nothing to compare it with
+	theirs     float64
+	unit       unit
+	aim        float64 // ours is to be at most so much; 0: no aim
+	rounds     int
 }
 
 func (r row) cells() []string {
-	ratio, aim := "-", ""
+	ratio, aim := "", ""
 	if r.theirs > 0 {
 		ratio = fmt.Sprintf("%.3g", r.ours/r.theirs)
 	}
@@ -48,7 +47,11 @@ func (r row) cells() []string {
 			aim = "MISSED: " + r.unit.show(r.aim)
 		}
 	}
-	return []string{r.line, r.what, r.unit.show(r.ours), r.against, r.unit.show(r.theirs), ratio, aim, fmt.Sprint(r.rounds)}
+	theirs := r.unit.show(r.theirs)
+	if r.against == "" {
+		theirs = ""
+	}
+	return []string{r.line, r.what, r.unit.show(r.ours), r.against, theirs, ratio, aim, fmt.Sprint(r.rounds)}
 }
 
 var heading = []string{"line", "what", "mirrorbus", "beside", "its figure", "ratio", "aim", "n"}
@@ -59,10 +62,10 @@ func (u unit) show(v float64) string {
 		switch d := time.Duration(v * float64(time.Second)); {
 		case d < time.Millisecond:
 			return fmt.Sprintf("%.3g µs", d.Seconds()*1e6)
-		case d < 10*time.Second:
+		case d < 999*time.Millisecond:
 			return fmt.Sprintf("%.3g ms", d.Seconds()*1e3)
 		default:
-			return fmt.Sprintf("%.1f s", d.Seconds())
+			return fmt.Sprintf("%.3g s", d.Seconds())
 		}
 	case byteCount:
 		if v < 10<<20 {
