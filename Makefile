@@ -1,7 +1,9 @@
 # make demo   install what is missing, build, and show the main job at work
 # make test   install what is missing, and run the whole suite against the real servers
 # make check  formatting, vet, staticcheck
-# make bench  figures against the bare tools, both sides in one run
+# make bench  figures beside the bare tools, both sides in one run: about an hour, 4 million files in TMPDIR. LINES=1,2 chooses lines, FILES=100000
+#             makes the large module smaller, OUT (default bin/bench.md) is the table as Markdown
+# make microbench  the benchmarks of single packages
 # make replay a day of releases on a copy of TREE (default /usr/share) in MINUTES (default 5), daemons killed on the way; SEED chooses the day
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
@@ -16,8 +18,12 @@ TIMEOUT  ?= 15m
 TREE     ?= /usr/share
 MINUTES  ?= 5
 SEED     ?= 1
+LINES    ?= 1,2,3,4,5,6,7
+FILES    ?= 1000000
+ROUNDS   ?= 5
+OUT      ?= bin/bench.md
 
-.PHONY: demo test check bench replay fuzz mutants build clean
+.PHONY: demo test check bench microbench replay fuzz mutants build clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -28,7 +34,7 @@ demo: build
 
 # A missing server is a failure here, not a skip.
 test: check
-	deploy/dev/need rsync rrsync python3 ssh sshd ssh-keygen ssh-agent gcc systemd-analyze ip tc nft
+	deploy/dev/need rsync rrsync python3 ssh sshd ssh-keygen ssh-agent gcc systemd-analyze ip tc nft strace find
 	MIRRORBUS_REQUIRE_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./...
 
 check:
@@ -36,7 +42,14 @@ check:
 	$(GO) vet ./...
 	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
 
-bench: build
+bench:
+	deploy/dev/need rsync ssh sshd ssh-keygen strace find
+	deploy/dev/need ftpsync || echo "no ftpsync here: line 7 is left out"
+	mkdir -p $(dir $(OUT))
+	MIRRORBUS_BENCH=1 MIRRORBUS_BENCH_LINES=$(LINES) MIRRORBUS_BENCH_FILES=$(FILES) MIRRORBUS_BENCH_ROUNDS=$(ROUNDS) MIRRORBUS_BENCH_OUT=$(abspath $(OUT)) \
+		$(GO) test -count=1 -timeout 0 -run '^TestBench$$' -v ./internal/bench
+
+microbench:
 	deploy/dev/need rsync
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
