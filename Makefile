@@ -4,7 +4,8 @@
 # make bench  figures beside the bare tools, both sides in one run: about an hour, 4 million files in TMPDIR. LINES=1,2 chooses lines, FILES=100000
 #             makes the large module smaller, OUT (default bin/bench.md) is the table as Markdown
 # make microbench  the benchmarks of single packages
-# make replay a day of releases on a copy of TREE (default /usr/share) in MINUTES (default 5), daemons killed on the way; SEED chooses the day
+# make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
+#             mirror watched; SEED chooses the day
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make build  bin/mirrorbus
@@ -16,14 +17,14 @@ MUTANTS  ?= .
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TIMEOUT  ?= 15m
 TREE     ?= /usr/share
-MINUTES  ?= 5
+MINUTES  ?= 60
 SEED     ?= 1
 LINES    ?= 1,2,3,4,5,6,7
 FILES    ?= 1000000
 ROUNDS   ?= 5
 OUT      ?= bin/bench.md
 
-.PHONY: demo test check bench microbench replay fuzz mutants build clean
+.PHONY: demo test check bench microbench soak fuzz mutants build clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -53,10 +54,10 @@ microbench:
 	deploy/dev/need rsync
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-replay:
+soak:
 	deploy/dev/need rsync ssh sshd ssh-keygen
-	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_REPLAY_TREE=$(TREE) MIRRORBUS_REPLAY_MINUTES=$(MINUTES) MIRRORBUS_REPLAY_SEED=$(SEED) \
-		$(GO) test -count=1 -timeout 2h -run TestReplay -v ./internal/replay
+	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_SOAK_TREE=$(TREE) MIRRORBUS_SOAK_MINUTES=$(MINUTES) MIRRORBUS_SOAK_SEED=$(SEED) \
+		$(GO) test -count=1 -timeout 12h -run TestSoak -v ./internal/replay
 
 fuzz:
 	MIRRORBUS_FUZZTIME=$(FUZZTIME) MIRRORBUS_FUZZ='$(FUZZ)' $(GO) test -count=1 -timeout 0 -run TestFuzz -v ./internal/fuzz

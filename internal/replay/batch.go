@@ -16,6 +16,8 @@ type Batch struct {
 	Kind string // what was done, for people
 	Flip bool   // to be announced as a flip
 
+	Prompt bool // to be announced at once
+
 	touched map[string]depth
 }
 

@@ -21,9 +21,10 @@ type Day struct {
 	dirs   []string   // directories, relative to root; "." is the root
 	hidden []string   // directories that a flip will show
 	links  [][]string // names of one inode, for inodes that have several
-	held   []Batch    // changes not announced yet
-	made   int        // numbers new names
-	small  int        // a directory with more names below it is left alone by what removes or moves it
+	repos  []*repo
+	held   []Batch // changes not announced yet
+	made   int     // numbers new names
+	small  int     // a directory with more names below it is left alone by what removes or moves it
 }
 
 // Begin looks at the tree below root and begins a day on it.
@@ -76,7 +77,7 @@ var kinds = []struct {
 	{"touch", 2, (*Day).touch}, {"remove", 6, (*Day).remove}, {"remove directory", 3, (*Day).removeDir}, {"rename", 5, (*Day).rename},
 	{"rename directory", 3, (*Day).renameDir}, {"chmod", 4, (*Day).chmod}, {"chmod directory", 4, (*Day).chmodDir},
 	{"change type", 5, (*Day).changeType}, {"link", 4, (*Day).link}, {"break link", 2, (*Day).breakLink}, {"odd names", 5, (*Day).odd},
-	{"crowd", 1, (*Day).crowd}, {"release", 3, (*Day).release}, {"hide", 3, (*Day).hide},
+	{"crowd", 1, (*Day).crowd}, {"release", 3, (*Day).release}, {"issue", 12, (*Day).issue}, {"hide", 3, (*Day).hide},
 }
 
 // Next makes the next changes: mostly one, sometimes some together, or a flip of something that is hidden.

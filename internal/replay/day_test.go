@@ -123,7 +123,7 @@ func TestEveryChangeIsNamed(t *testing.T) {
 		}
 		before = after
 	}
-	if len(seen) < 19 {
+	if len(seen) < 20 {
 		t.Errorf("only %d kinds of changes were made: %v", len(seen), seen)
 	}
 }

@@ -39,7 +39,11 @@ func (w *world) measure(ctx context.Context, crowd int) error {
 	}
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "change\t%s\t%s\t%s\tfull rsync\t\n", w.mirrors[0].name, w.mirrors[1].name, w.mirrors[2].name)
+	fmt.Fprint(t, "change\t")
+	for _, m := range w.mirrors {
+		fmt.Fprintf(t, "%s\t", m.name)
+	}
+	fmt.Fprintln(t, "full rsync\t")
 	for _, m := range []measurement{
 		{"1 file", list(1), nil, func(round int) error { return w.write(1, round) }},
 		{"100 files", list(100), nil, func(round int) error { return w.write(100, round) }},
@@ -118,7 +122,7 @@ func list(n int) []string {
 
 // timed announces names and returns how long each mirror took to apply them.
 func (w *world) timed(ctx context.Context, names []string, options ...string) ([]time.Duration, error) {
-	if err := w.publish(ctx, "measure", names, options...); err != nil {
+	if err := w.announce(ctx, "measure", names, options...); err != nil {
 		return nil, err
 	}
 	p, err := w.wait(ctx, 2*time.Minute)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/internal/replay"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
@@ -34,6 +35,7 @@ type world struct {
 	rsyncd  *testenv.Rsyncd
 	hub     *supervised
 	mirrors []*mirror
+	claims  string // file, see replay.Claim
 	said    []announced
 	bound   atomic.Uint64 // no serial above this was announced
 
@@ -76,13 +78,13 @@ func (w *world) fault(format string, args ...any) {
 	}
 }
 
-// newWorld builds the program and enrols three mirrors of the tree by the program's own commands: one that is empty, one with a subset that was
-// filled by plain rsync, and one that pulls through ssh.
+// newWorld builds the program and enrols mirrors of the tree by the program's own commands: one that is empty, one with a subset that was filled by
+// plain rsync, one that pulls through ssh, and one behind the first, which takes all links so that those behind it find them.
 func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, tree: tree, program: filepath.Join(dir, "mirrorbus"), mark: "MIRRORBUS_REPLAY_RUN=" + dir}
+	w := &world{t: t, dir: dir, tree: tree, program: filepath.Join(dir, "mirrorbus"), claims: filepath.Join(dir, "claims"), mark: "MIRRORBUS_SOAK_RUN=" + dir}
 	build := []string{"build", "-o", w.program}
-	if os.Getenv("MIRRORBUS_REPLAY_RACE") == "1" {
+	if os.Getenv("MIRRORBUS_SOAK_RACE") == "1" {
 		build = append(build, "-race")
 	}
 	w.need("go", append(build, "github.com/mirrorbus/mirrorbus/cmd/mirrorbus")...)
@@ -94,10 +96,12 @@ func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	join := regexp.MustCompile(`mirrorbus-join1\.[\w-]+`).FindString(out)
 	w.hub = w.daemon("hub", "hub", w.config())
 	subset := &mirror{name: "subset", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
-	for _, m := range []*mirror{{name: "empty"}, subset, {name: "shell", allLinks: true}} {
+	for _, m := range []*mirror{{name: "empty", allLinks: true}, subset, {name: "shell", allLinks: true}, {name: "tier2"}} {
 		w.enrol(m, join)
 	}
 	w.pullThroughShell(w.mirrors[2])
+	first := testenv.StartRsyncd(t, testenv.RsyncdOptions{}, testenv.Module{Name: module, Path: w.mirrors[0].tree})
+	w.edit(w.mirrors[3], w.rsyncd.URL(module), first.URL(module))
 	w.need("rsync", append(append([]string{"-aH"}, w.filters(subset)...), w.rsyncd.URL(module)+"/", subset.tree+"/")...)
 	return w
 }
@@ -210,6 +214,21 @@ func (w *world) need(program string, args ...string) string {
 		w.t.Fatal(err)
 	}
 	return out
+}
+
+// announce publishes names after it has written down for the watcher what is said.
+func (w *world) announce(ctx context.Context, kind string, names []string, options ...string) error {
+	c, err := replay.NewClaim(w.tree, names)
+	if err == nil {
+		err = c.Append(w.claims)
+	}
+	if err == nil {
+		err = w.publish(ctx, kind, names, options...)
+	}
+	if err != nil {
+		return err
+	}
+	return replay.Claim{Serial: w.said[len(w.said)-1].serial}.Append(w.claims)
 }
 
 // publish announces names. While the hub is away or coming it is tried again, as a compose hook would.

@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,15 +17,15 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 )
 
-// The short day belongs to the suite. These make it longer.
+// The short soak belongs to the suite. These make it longer.
 const (
-	envTree    = "MIRRORBUS_REPLAY_TREE"    // folders to mirror a copy of, separated by colons
-	envMinutes = "MIRRORBUS_REPLAY_MINUTES" // how long changes are made, 5 by default
-	envSeed    = "MIRRORBUS_REPLAY_SEED"    // 1 by default
-	envDir     = "MIRRORBUS_REPLAY_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
+	envTree    = "MIRRORBUS_SOAK_TREE"    // folders to mirror a copy of, separated by colons
+	envMinutes = "MIRRORBUS_SOAK_MINUTES" // how long changes are made, 5 by default
+	envSeed    = "MIRRORBUS_SOAK_SEED"    // 1 by default
+	envDir     = "MIRRORBUS_SOAK_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
 )
 
-// A day is how long a replay takes and how hard it is.
+// A day is how long a soak takes and how hard it is.
 type day struct {
 	seed  uint64
 	lasts time.Duration // changes are made for so long
@@ -34,10 +35,12 @@ type day struct {
 	stuck time.Duration // a mirror that has something to do and nothing to show for it for longer is stuck, whatever changes and kills go on
 }
 
-// After a day of releases, with the hub and the agents killed at random moments, every mirror is what a full rsync would make it.
-func TestReplay(t *testing.T) {
+// While the hub and the agents are killed at random moments, the readers of every mirror find what its index names, nothing changes that was not
+// announced, and no mirror says that it has what it has not: a process of its own watches that all the time. After a day of releases every mirror is
+// what a full rsync would make it.
+func TestSoak(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := day{seed: number(t, envSeed, 1), lasts: 8 * time.Second, kills: 1500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500,
+	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, kills: 2500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500,
 		stuck: time.Minute}
 	dir := os.Getenv(envDir)
 	if dir == "" {
@@ -77,7 +80,11 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 func (w *world) play(d day) {
 	ctx, stop := context.WithCancel(w.t.Context())
 	var daemons sync.WaitGroup
-	for _, s := range []*supervised{w.hub, w.mirrors[0].agent, w.mirrors[1].agent, w.mirrors[2].agent} {
+	all := []*supervised{w.hub}
+	for _, m := range w.mirrors {
+		all = append(all, m.agent)
+	}
+	for _, s := range all {
 		daemons.Go(func() { s.run(ctx) })
 	}
 	daemons.Go(func() { w.watch(ctx) })
@@ -111,10 +118,20 @@ func (w *world) stages(ctx context.Context, d day) error {
 		return fmt.Errorf("first sync: %w", err)
 	}
 	w.t.Logf("first sync of all mirrors: %.1f s", time.Since(start).Seconds())
-	if err := w.changes(ctx, d); err != nil {
+	watching, err := w.startWatcher()
+	if err != nil {
 		return err
 	}
-	start = time.Now()
+	err = w.changes(ctx, d)
+	if err == nil {
+		err = w.settled(ctx, d)
+	}
+	return errors.Join(err, w.endWatcher(watching))
+}
+
+// settled waits until every mirror has everything, compares and measures.
+func (w *world) settled(ctx context.Context, d day) error {
+	start := time.Now()
 	if _, err := w.wait(ctx, d.bound); err != nil {
 		return err
 	}
@@ -167,7 +184,7 @@ func (w *world) one(ctx context.Context, made *replay.Day, rng *rand.Rand) error
 	if err != nil {
 		return err
 	}
-	if !b.Flip && rng.IntN(10) == 0 {
+	if !b.Flip && !b.Prompt && rng.IntN(10) == 0 {
 		made.Hold(b)
 		return nil
 	}
@@ -202,7 +219,7 @@ func (w *world) tell(ctx context.Context, made *replay.Day, b replay.Batch) erro
 			options = append(options, "--not-before", time.Now().Add(2*time.Second).UTC().Format(time.RFC3339))
 		}
 	}
-	return w.publish(ctx, b.Kind, names, options...)
+	return w.announce(ctx, b.Kind, names, options...)
 }
 
 // explain prints what helps to understand a failure.
