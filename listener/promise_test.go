@@ -100,6 +100,23 @@ func TestWhatCouldNotBeStoredIsAskedForAgain(t *testing.T) {
 	}
 }
 
+// A line counts on the topic of its own module alone: who may publish on one is not heard on another.
+func TestALineCountsOnItsOwnTopicAlone(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	before := w.status(a)
+	x := w.announce(w.rec(event.Write, "README"))
+	for what, body := range map[string][]byte{"announcement": x.body, "head": w.head()} {
+		m := transports.Message{Topic: transports.Topic{Kind: transports.Announce, Module: "other"}, ID: "x", Body: body, From: "hub"}
+		if err := a.Receiver("mem").Receive(t.Context(), m); err != nil {
+			t.Errorf("the %s is asked for again: %v", what, err)
+		}
+		if s := w.status(a); s.Heard != before.Heard || s.Head != before.Head {
+			t.Errorf("the %s was taken: %+v", what, s)
+		}
+	}
+}
+
 // What was spent of a budget stays spent, also over a restart: whatever messages say, the upstream is asked for no more.
 func TestASpentBudgetStaysSpent(t *testing.T) {
 	w := newWorld(t)

@@ -41,5 +41,5 @@ var ofTree = []mutant{
 	{"the upstream is believed to have what it does not say", "listener/batch.go", `if b.plan.NeedsHead {`, `if b.plan.NeedsHead && b.through == 0 {`, "listener", "TestLevelAsksTheUpstreamFirst"},
 	{"a message is acknowledged that could not be stored", "listener/receive.go", `return fmt.Errorf("store serial %d of module %s: %w", a.Serial, a.Module, err)`, `return nil`, "listener", "TestWhatCouldNotBeStoredIsAskedForAgain"},
 	{"all mirrors look at the head at the same moment", "listener/receive.go", `wait = rand.N(r.a.o.Spread)`, `wait = rand.N(time.Nanosecond)`, "listener", "TestConnectsSpreadTheLooks"},
-	{"a line counts on the topic of another module", "listener/receive.go", `case string(sealed.Module()) != m.Topic.Module:`, `case m.Topic.Module == "":`, "listener", "TestRefusedMessagesHaveNoEffect"},
+	{"a line counts on the topic of another module", "listener/receive.go", `case string(sealed.Module()) != m.Topic.Module:`, `case m.Topic.Module == "":`, "listener", "TestALineCountsOnItsOwnTopicAlone"},
 }
