@@ -399,3 +399,18 @@ func TestGrownModuleIsNotHeldForItsOldSize(t *testing.T) {
 		t.Errorf("%v: %+v", err, w.status(a))
 	}
 }
+
+// Names that came and went while a mirror was away are none that it would delete.
+func TestNamesThatWereNeverHereDoNotCountAsDeletions(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.File("pool/first", "x"))
+	w.publishManifest()
+	a := w.adopted()
+	var gone []event.Record
+	for i := range 50 {
+		gone = append(gone, event.Record{Op: event.Gone, Path: fmt.Sprint("pool/", i)})
+	}
+	w.send(a, w.announce(gone...))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, w.serial)
+}

@@ -66,12 +66,10 @@ func (b *batch) recount() (grown bool, err error) {
 	return true, nil
 }
 
-// guard holds the plan if it would remove more names than it may, counted on this mirror: the announcement of a removed directory names it alone.
-// Without it rsync would remove as many as it may before it says that there are more.
+// guard holds the plan if it would remove more names than it may, counted on this mirror, and only then: the announcement of a removed directory names
+// it alone, and one of names that came and went while this mirror was away removes nothing. Without it rsync would remove as many as it may before it
+// says that there are more.
 func (b *batch) guard() (err error) {
-	if b.plan.Held != "" {
-		return nil
-	}
 	var t *tree
 	n := 0
 	for _, s := range b.plan.Stages {
@@ -89,11 +87,14 @@ func (b *batch) guard() (err error) {
 				return err
 			}
 			if n > r.MaxDelete {
-				b.plan.Held = fmt.Sprintf("more than %d names would be deleted, and no more may be without confirmation", r.MaxDelete)
+				if b.plan.Held == "" {
+					b.plan.Held = fmt.Sprintf("more than %d names would be deleted, and no more may be without confirmation", r.MaxDelete)
+				}
 				return nil
 			}
 		}
 	}
+	b.plan.Held = ""
 	return nil
 }
 
