@@ -149,3 +149,22 @@ func TestRename(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An absolute path to the temporary folder costs rsync as much as all else that it does with a small file.
+func TestTemporaryFolderInsideTheTreeIsNamedFromThere(t *testing.T) {
+	inside, beside := root{real: "/srv/m", temp: "/srv/m/" + TempPrefix}, root{real: "/srv/m", temp: "/srv/" + TempPrefix + "-m"}
+	for _, c := range []struct {
+		root root
+		job  Job
+		want string
+	}{
+		{inside, Job{Mode: Content}, TempPrefix + "/run"},
+		{inside, Job{Mode: Flip}, TempPrefix + "/flip"},
+		{inside, Job{Mode: Index, Way: Aside}, "/srv/m/" + TempPrefix + "/run"}, // the destination is another
+		{beside, Job{Mode: Content}, "/srv/" + TempPrefix + "-m/run"},
+	} {
+		if got := c.root.tempArg(c.job); got != c.want {
+			t.Errorf("%s %s: %s, not %s", c.job.Mode, c.job.Way, got, c.want)
+		}
+	}
+}

@@ -154,7 +154,7 @@ func (r *Runner) argv(j Job, p part, mark string, left int) []string {
 		argv = append(argv, r.cfg.Upstream.args(r.src, r.cfg.Stall)...)
 	}
 	if !j.dry() && j.Mode != Full {
-		argv = append(argv, "--temp-dir="+p.root.tempFor(j.Mode))
+		argv = append(argv, "--temp-dir="+p.root.tempArg(j))
 	}
 	if p.trust && r.cfg.Features.TrustSender {
 		argv = append(argv, "--trust-sender")
@@ -230,6 +230,16 @@ func (r root) tempFor(m Mode) string {
 		return r.temp
 	}
 	return filepath.Join(r.temp, "run")
+}
+
+// tempArg is the temporary folder as rsync is told it: relative to the destination if it lies in there. For each file rsync opens every folder on the
+// way to it, five times over, so that an absolute path makes it need twice the time.
+func (r root) tempArg(j Job) string {
+	temp := r.tempFor(j.Mode)
+	if rel, ok := strings.CutPrefix(temp, r.real+"/"); ok && j.Way == "" {
+		return rel
+	}
+	return temp
 }
 
 // aside is the folder for files that are set aside; it has a name of its own in asideFor.
