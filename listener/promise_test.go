@@ -44,7 +44,7 @@ func disk(t *testing.T, dir string) (image string) {
 func mountImage(t *testing.T, mount, image, dir string) {
 	t.Helper()
 	if out, err := exec.Command(mount, "-o", "loop,commit=300", image, dir).CombinedOutput(); err != nil {
-		testenv.Missing(t, fmt.Sprintf("cannot mount an image: %v: %s", err, out))
+		testenv.Unable(t, fmt.Sprintf("cannot mount an image: %v: %s", err, out))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {

@@ -42,7 +42,7 @@ func OwnNetwork(t *testing.T) (*Network, bool) {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL):
-		Missing(t, "this kernel or container makes no network namespaces: "+err.Error())
+		Unable(t, "this kernel or container makes no network namespaces: "+err.Error())
 	case err != nil:
 		t.Fatalf("in a network of its own: %v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP: "):
@@ -60,7 +60,7 @@ func (n *Network) run(program string, args ...string) {
 		Missing(n.t, "program "+program+" is not installed")
 	}
 	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
-		Missing(n.t, fmt.Sprintf("%s %s: %v: %s", program, strings.Join(args, " "), err, out))
+		Unable(n.t, fmt.Sprintf("%s %s: %v: %s", program, strings.Join(args, " "), err, out))
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// RequireAll is the environment variable that turns the skips of [Need] and [NeedRoot] into failures when it is "1".
+// RequireAll is the environment variable that turns the skips of [Need] into failures when it is "1".
 const RequireAll = "MIRRORBUS_REQUIRE_ALL"
 
 // Need skips the test unless each program can be found: on PATH, or in the sbin folders that an ordinary user's PATH leaves out.
@@ -46,8 +46,14 @@ func find(name string) (string, bool) {
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		Missing(t, "needs root")
+		Unable(t, "needs root")
 	}
+}
+
+// Unable skips the test because of what this user, kernel or container may not do: no set-up could change that.
+func Unable(t testing.TB, what string) {
+	t.Helper()
+	t.Skip("NOT TESTED HERE: " + what)
 }
 
 // Missing skips the test because of what, or fails it where everything is required.
