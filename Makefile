@@ -8,6 +8,7 @@
 #             mirror watched; SEED chooses the day
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
+# make sim    SEEDS (default 20) simulated worlds full of faults from FROM on, and what 10,000 mirrors do to one master
 # make build  bin/mirrorbus
 
 GO       ?= go
@@ -19,12 +20,14 @@ TIMEOUT  ?= 15m
 TREE     ?= /usr/share
 MINUTES  ?= 60
 SEED     ?= 1
+SEEDS    ?= 20
+FROM     ?= 1
 LINES    ?= 1,2,3,4,5,6,7
 FILES    ?= 1000000
 ROUNDS   ?= 5
 OUT      ?= bin/bench.md
 
-.PHONY: demo test check bench microbench soak fuzz mutants build clean
+.PHONY: demo test check bench microbench soak fuzz mutants build sim clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -65,6 +68,9 @@ fuzz:
 mutants:
 	deploy/dev/need rsync ssh ssh-keygen
 	MIRRORBUS_MUTANTS='$(MUTANTS)' $(GO) test -count=1 -timeout 0 -run TestMutants -v ./internal/mutants
+
+sim:
+	MIRRORBUS_SIM_SEEDS=$(SEEDS) MIRRORBUS_SIM_FROM=$(FROM) $(GO) test -count=1 -timeout 2h -run "TestSeeds|TestTenThousand|TestCosts" -v ./internal/sim
 
 clean:
 	rm -rf bin dist

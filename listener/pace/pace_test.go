@@ -232,7 +232,7 @@ func TestWaits(t *testing.T) {
 	if crowd.Wait(5, 0) != 0 || soon.Wait(1, 0) != time.Second || soon.Wait(60, 1) != 30*time.Second {
 		t.Error("waits are not as documented")
 	}
-	if crowd.Wait(1, 1) != 10*time.Second || crowd.Wait(2, 0.5) != 10*time.Second || crowd.Wait(60, 1) != 5*time.Minute {
+	if crowd.Wait(1, 1) != 10*time.Second || crowd.Wait(2, 0.5) != 10*time.Second || crowd.Wait(60, 1) != 2*time.Minute {
 		t.Error("those who find no room come back together, or do not wait longer each time")
 	}
 	for n := range 100 {

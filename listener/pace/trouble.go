@@ -55,7 +55,7 @@ func (f Failure) Answer() (State, *Tempo) {
 		wait := min(2*f.Wait, longestWait) // to ask earlier whether it is allowed costs little
 		return Retrying, &Tempo{First: wait, Most: wait}
 	case Crowded:
-		return Retrying, &Tempo{First: 10 * time.Second, Most: 5 * time.Minute, Full: true}
+		return Retrying, &Tempo{First: 10 * time.Second, Most: 2 * time.Minute, Full: true}
 	case Passing:
 		return Retrying, &Tempo{First: 2 * time.Second, Most: 30 * time.Second}
 	case Lasting:

@@ -45,7 +45,7 @@ type ServerConfig struct {
 // DefaultServerConfig returns the defaults: port 2222 of every address; the host key has none.
 func DefaultServerConfig() *ServerConfig {
 	return &ServerConfig{
-		Listen: ":2222", MaxConnections: 2000, MaxUnauthenticated: 512, AcceptRate: 50, AcceptBurst: 100,
+		Listen: ":2222", MaxConnections: 2000, MaxUnauthenticated: 512, AcceptRate: 200, AcceptBurst: 200,
 		HandshakeTimeout: config.Duration{Duration: 20 * time.Second}, Keepalive: config.Duration{Duration: 20 * time.Second},
 		WriteTimeout: config.Duration{Duration: time.Minute}, QueueSize: 16 << 20,
 	}
