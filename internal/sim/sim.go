@@ -88,7 +88,7 @@ func newWorld(o Options) *World {
 	if o.Every == 0 {
 		o.Every = 2 * time.Minute
 	}
-	w := &World{o: o, rand: rand.New(rand.NewPCG(o.Seed, 0x6d6972726f72)), digest: 14695981039346656037, result: Result{Counts: map[string]int{}}}
+	w := &World{o: o, rand: newRand(o.Seed), digest: 14695981039346656037, result: Result{Counts: map[string]int{}}}
 	w.rates = drawRates(w)
 	w.master = newMaster(w)
 	w.daemon = &daemon{w: w, most: max(o.Agents/3, 2)}
@@ -102,6 +102,8 @@ func newWorld(o Options) *World {
 	w.chaos()
 	return w
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x6d6972726f72)) }
 
 // run lets everything happen up to a time.
 func (w *World) run(until time.Duration) {
