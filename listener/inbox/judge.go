@@ -76,6 +76,8 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Repeated
 	case old != nil && old.Epoch == h.Epoch && h.Via == ViaUpstream && old.Serial > max(h.Serial, k.Applied)+MaxAhead:
 		return Stored // the known one was heard when nothing was known yet, and is not true
+	case old != nil && old.Epoch == h.Epoch && k.Epoch != "" && k.Epoch != h.Epoch && h.Via == ViaUpstream && old.Via != ViaUpstream:
+		return Strange // older than the one that was heard, but only the upstream's own word makes a mirror follow it into an epoch
 	case old != nil && old.Epoch == h.Epoch && h.Serial < old.Serial:
 		return Old
 	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At):

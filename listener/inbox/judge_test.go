@@ -99,3 +99,23 @@ func TestHeadExpiresByAnyClock(t *testing.T) {
 		}
 	}
 }
+
+// A master has begun a new epoch. Its newest head came over a transport, and the upstream still shows the one before: that is enough to follow it.
+func TestUpstreamsOlderHeadOfANewEpochCounts(t *testing.T) {
+	known := inbox.Known{Epoch: epoch, Applied: 8}
+	head := func(second int, via string) inbox.Head {
+		at := start.Add(time.Duration(second) * time.Second)
+		return inbox.Head{Head: event.Head{Module: mod, Epoch: "00000001", Serial: 1, At: at}, Line: []byte(at.String()), At: at, Via: via}
+	}
+	heard := head(1, "hub")
+	if v := inbox.JudgeHead(known, &heard, head(0, inbox.ViaUpstream)); v != inbox.Strange {
+		t.Error("from the upstream:", v)
+	}
+	if v := inbox.JudgeHead(known, &heard, head(0, "hub")); v != inbox.Old {
+		t.Error("from the hub:", v)
+	}
+	confirmed := head(1, inbox.ViaUpstream)
+	if v := inbox.JudgeHead(known, &confirmed, head(0, inbox.ViaUpstream)); v != inbox.Old {
+		t.Error("after a newer one from the upstream:", v)
+	}
+}
