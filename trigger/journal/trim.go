@@ -78,5 +78,6 @@ func (j *Journal) markRestored(ctx context.Context, m event.Module, why string) 
 
 func restored(m event.Module, why string) error {
 	return fault.With(fmt.Errorf("module %s: %w: %s", m, ErrRestored, why), fault.Config,
-		"it was restored from a backup, and would give out serials again that mirrors have seen; begin a new epoch of the module")
+		"it was restored from a backup, and would give out serials again that mirrors have seen; move "+DatabaseName+
+			" out of the state folder and start the hub: it begins a new epoch, and mirrors compare what they have with the manifest once")
 }
