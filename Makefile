@@ -74,3 +74,10 @@ sim:
 
 clean:
 	rm -rf bin dist
+
+# crash kills hub and agent DEATHS times (default 20) at each named step and cuts their power as often: 20 minutes
+.PHONY: crash
+DEATHS ?= 20
+crash:
+	deploy/dev/need rsync
+	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_CRASH_ROUNDS=$(DEATHS) $(GO) test -count=1 -timeout 2h -v ./internal/crash

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -147,7 +148,7 @@ func (w *world) dies(d death) {
 		w.t.Fatalf("it died of something else: %v", p.err)
 	}
 	if d.daemon == failpoint.Agent && !w.hub.dead() {
-		must(w.t, w.watch())
+		testenv.WaitFor(w.t, bound, w.watch)
 	}
 	for _, m := range w.history.missing(w.copy(), w.reported) {
 		w.t.Errorf("reported is serial %d: %s", w.reported, m)
@@ -159,6 +160,7 @@ func (w *world) dies(d death) {
 	}
 	w.retry()
 	w.current()
+	w.forgetful = false
 }
 
 // retry publishes what was not acknowledged as soon as the hub answers.
@@ -257,5 +259,5 @@ func (w *world) announceAlone(path string, version int) {
 func (w *world) forgetEverything() {
 	w.t.Helper()
 	must(w.t, os.RemoveAll(w.inbox()))
-	w.reported = 0
+	w.reported, w.forgetful = 0, true
 }
