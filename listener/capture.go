@@ -250,12 +250,17 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 
 // metadata are the runs that put the captured indexes in place.
 func (b *batch) metadata() []plan.Run {
-	if !b.blind {
-		return plan.Together(b.shown)
+	captured := b.plan.Runs(plan.Capture)
+	names := b.shown
+	if b.blind {
+		names = b.plan.Indexes
 	}
-	runs := plan.Together(b.plan.Indexes)
-	for _, r := range b.plan.Runs(plan.Capture) {
-		if r.Way == plan.Survey {
+	runs := plan.Together(names)
+	for i := range runs {
+		runs[i].MaxDelete = captured[0].MaxDelete
+	}
+	for _, r := range captured {
+		if r.Way == plan.Survey && b.blind {
 			r.Way = ""
 			runs = append(runs, r)
 		}

@@ -273,3 +273,17 @@ func TestKilledBetweenCaptureAndInstall(t *testing.T) {
 		t.Errorf("still aside after it was put in place: %v", err)
 	}
 }
+
+// An index may come in the place of a directory, within what may be deleted.
+func TestAnIndexInThePlaceOfADirectory(t *testing.T) {
+	r := newReleaser(t, 3, "")
+	r.write(testenv.File("repodata/x/below", "y"))
+	a := r.meddled(func(string, rsync.Job) {})
+	r.send(a, r.announce(r.rec(event.Tree, "repodata/x")))
+	r.settle(a, r.serial)
+	r.must(os.RemoveAll(filepath.Join(r.up, "repodata/x")))
+	r.write(testenv.File("repodata/x", "an index"))
+	r.send(a, r.announce(r.rec(event.Write, "repodata/x")))
+	r.settle(a, r.serial)
+	r.same(a, r.serial)
+}

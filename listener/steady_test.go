@@ -54,15 +54,16 @@ func TestBurstOfAThousandAnnouncements(t *testing.T) {
 	}
 }
 
-// A busy runner hears another announcement before each of its first jobs.
+// A busy runner hears another announcement before every third of its first jobs: to be captured, an index must hold still for two.
 type busy struct {
 	listener.Runner
 	hear func()
 	left int
+	jobs int
 }
 
 func (b *busy) Run(ctx context.Context, stage string, j rsync.Job) (rsync.Result, error) {
-	if b.left > 0 {
+	if b.jobs++; b.left > 0 && b.jobs%3 == 0 {
 		b.left--
 		b.hear()
 	}

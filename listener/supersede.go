@@ -129,7 +129,7 @@ func (b *batch) later(ctx context.Context) (speech, error) {
 
 func (s speech) add(r event.Record) {
 	for _, p := range []string{r.Path, r.From} {
-		if p != "" && r.Spans() {
+		if p != "" && (r.Spans() || r.Mode != 0 && !r.IsDir()) { // of what is no directory nothing is below
 			s.whole[p] = true
 		}
 		if p != "" {
