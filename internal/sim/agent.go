@@ -122,8 +122,8 @@ func (a *agent) state() pace.State {
 		running = a.now()
 	}
 	now := a.now()
-	if a.w.o.Bug == DeafIsCurrent {
-		now = base
+	if a.w.o.Bug == DeafIsCurrent && a.box.head != nil {
+		now = a.box.head.At
 	}
 	s, _ := pace.StateOf(a.box.look(), running, now, 5*time.Minute)
 	return s
@@ -173,8 +173,11 @@ func (a *agent) step() {
 	if !a.up {
 		return
 	}
-	at := a.flips()
-	if a.working == 0 || a.w.o.Bug == TwoAtOnce && a.working < 3 && len(a.box.above()) > 0 {
+	var at time.Time
+	if a.box.m.Quarantine == "" { // else nothing is done, and there is ever more to look at
+		at = a.flips()
+	}
+	if a.box.m.Quarantine == "" && (a.working == 0 || a.w.o.Bug == TwoAtOnce && a.working < 3 && len(a.box.above()) > 0) {
 		at = sooner(at, a.work())
 	}
 	a.checkDeaf()
