@@ -80,7 +80,7 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Strange // older than the one that was heard, but only the upstream's own word makes a mirror follow it into an epoch
 	case old != nil && old.Epoch == h.Epoch && h.Serial < old.Serial:
 		return Old
-	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At):
+	case old != nil && old.Epoch == h.Epoch && old.Serial == h.Serial && !h.Head.At.After(old.Head.At) && !namesFirst(old.Head, h.Head):
 		return Old
 	case old != nil && old.Epoch != h.Epoch && h.Head.At.Before(old.Head.At):
 		return Old
@@ -92,6 +92,11 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Strange
 	}
 	return Stored
+}
+
+// namesFirst tells whether a head of the same second is the newer one because it names a manifest, which the master has just built.
+func namesFirst(old, h event.Head) bool {
+	return h.At.Equal(old.At) && old.Manifest.IsZero() && !h.Manifest.IsZero()
 }
 
 // A Row is an announcement above what is applied, as a look finds it.

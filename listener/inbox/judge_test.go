@@ -119,3 +119,18 @@ func TestUpstreamsOlderHeadOfANewEpochCounts(t *testing.T) {
 		t.Error("after a newer one from the upstream:", v)
 	}
 }
+
+// A master that is new signs a head, builds its manifest, and signs another within the same second: a mirror must carry on the one that names it.
+func TestOfOneSecondTheHeadThatNamesAManifestIsNewer(t *testing.T) {
+	known := inbox.Known{Epoch: epoch}
+	head := func(line string, manifest event.Digest) inbox.Head {
+		return inbox.Head{Head: event.Head{Module: mod, Epoch: epoch, At: start, Manifest: manifest}, Line: []byte(line), At: start}
+	}
+	without, with := head("without", event.Digest{}), head("with", event.Digest{1})
+	if v := inbox.JudgeHead(known, &without, with); v != inbox.Stored {
+		t.Error("the one with a manifest:", v)
+	}
+	if v := inbox.JudgeHead(known, &with, without); v != inbox.Old {
+		t.Error("the one without:", v)
+	}
+}
