@@ -40,8 +40,8 @@ type day struct {
 // what a full rsync would make it.
 func TestSoak(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, kills: 2500 * time.Millisecond, bound: 2 * time.Minute, crowd: 500,
-		stuck: time.Minute}
+	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, kills: 4 * time.Second, bound: 2 * time.Minute, crowd: 500,
+		stuck: 3 * time.Minute}
 	dir := os.Getenv(envDir)
 	if dir == "" {
 		dir = t.TempDir()
