@@ -89,7 +89,7 @@ func TestRegressions(t *testing.T) {
 }
 
 func TestSameSeedSameHistory(t *testing.T) {
-	o := Options{Seed: 2, Agents: 20, Faults: 2 * time.Hour}
+	o := Options{Seed: 2, Agents: 8, Faults: time.Hour}
 	first := Run(o)
 	for range 3 {
 		if again := Run(o); again.Digest != first.Digest || again.Events != first.Events {
