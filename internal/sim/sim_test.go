@@ -53,7 +53,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // TestSeeds runs worlds full of faults: MIRRORBUS_SIM_SEEDS of them, from MIRRORBUS_SIM_FROM on. What each rule says stands in package sim.
 func TestSeeds(t *testing.T) {
-	from, count := number(t, "MIRRORBUS_SIM_FROM", 1), number(t, "MIRRORBUS_SIM_SEEDS", 1)
+	from, count := number(t, "MIRRORBUS_SIM_FROM", 2), number(t, "MIRRORBUS_SIM_SEEDS", 3)
 	began, hours, events := time.Now(), time.Duration(0), uint64(0)
 	for seed := from; seed < from+count; seed++ {
 		o := world(seed)
