@@ -69,6 +69,7 @@ func (b *batch) capture(ctx context.Context) error {
 			}
 		}
 	}
+	b.keep()
 	slices.Sort(b.shown)
 	b.shown = slices.Compact(b.shown)
 	records := b.indexRecords()
@@ -91,6 +92,20 @@ func (b *batch) capture(ctx context.Context) error {
 	return b.agreed(ctx, t, records)
 }
 
+// keep adds what was captured of directories that are read as a whole, though the upstream may have replaced it since: an index that is kept may name
+// it.
+func (b *batch) keep() {
+	gone := map[string]bool{}
+	for _, r := range b.plan.Expect {
+		gone[r.Path] = r.Op == event.Gone
+	}
+	for p, c := range b.w.aside.files {
+		if b.w.aside.after == b.v.Applied && !c.Info.IsDir() && b.plan.Spanned(p) && !gone[p] {
+			b.shown = append(b.shown, p)
+		}
+	}
+}
+
 // wanted are the indexes to be captured anew. Directories always are, and those above an index that is kept: it is put in place with the attributes
 // that they have now.
 func (b *batch) wanted(t *tree, records map[string]event.Record) (want []string) {
@@ -98,7 +113,7 @@ func (b *batch) wanted(t *tree, records map[string]event.Record) (want []string)
 		r, stated := records[p]
 		c, held := b.w.aside.files[p]
 		switch {
-		case !held || !stated || c.Info.IsDir() || !b.agrees(t, r):
+		case !held || c.Info.IsDir() || stated && !b.agrees(t, r) || !stated && b.w.aside.after != b.v.Applied:
 			want = append(want, p)
 		case parentOf(p) != "":
 			want = append(want, parentOf(p))
