@@ -26,6 +26,7 @@ type disk struct {
 // nothing is missing is not the same as that everything is allowed.
 func newDisk(t testing.TB) *disk {
 	t.Helper()
+	testenv.Need(t, "mkfs.ext4")
 	shm := "/dev/shm"
 	if _, err := os.Stat(shm); err != nil {
 		shm = ""
@@ -40,7 +41,7 @@ func newDisk(t testing.TB) *disk {
 		err = d.attach()
 	}
 	if err != nil {
-		t.Skipf("NO POWER CUTS HERE, this needs root, mkfs.ext4 and loop devices: %v", err)
+		testenv.Unable(t, "power cuts, which need root and loop devices: "+err.Error())
 	}
 	t.Cleanup(func() { must(t, d.detach()) })
 	return d

@@ -23,7 +23,7 @@ func mountSmall(t testing.TB, dir, options string) {
 	testenv.NeedRoot(t)
 	must(t, os.MkdirAll(dir, 0o755))
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Skipf("NO SMALL DISKS HERE, this needs the right to mount: %v", err)
+		testenv.Unable(t, "full disks, which need the right to mount: "+err.Error())
 	}
 	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 }

@@ -53,7 +53,7 @@ func NeedRoot(t testing.TB) {
 // Unable skips the test because of what this user, kernel or container may not do: no set-up could change that.
 func Unable(t testing.TB, what string) {
 	t.Helper()
-	t.Skip("NOT TESTED HERE: " + what)
+	t.Skip("NOT TESTED HERE, " + what)
 }
 
 // Missing skips the test because of what, or fails it where everything is required.
