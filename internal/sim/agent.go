@@ -38,14 +38,13 @@ type agent struct {
 	pause   transports.Pause
 
 	// What its host does to it.
-	offset  time.Duration // of its clock
-	drift   float64
-	jumped  []time.Duration
-	deaf    bool // no network
-	full    bool // its disk
-	spent   map[string][]time.Duration
-	said    map[event.Epoch]event.Serial // the highest serial reported as applied
-	refused int                          // times in a row that the upstream had no room
+	offset time.Duration // of its clock
+	drift  float64
+	jumped []time.Duration
+	deaf   bool // no network
+	full   bool // its disk
+	spent  map[string][]time.Duration
+	said   map[event.Epoch]event.Serial // the highest serial reported as applied
 }
 
 func newAgent(w *World, id int) *agent {
