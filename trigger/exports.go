@@ -102,9 +102,6 @@ func closeExports(all map[event.Module]*exported) error {
 func (h *Hub) exportLoop(ctx context.Context) error {
 	var walks sync.WaitGroup
 	defer walks.Wait()
-	for _, x := range h.exports {
-		walks.Go(func() { h.firstWalk(ctx, x) })
-	}
 	tick := time.NewTicker(h.conf.HeadEvery.Duration)
 	defer tick.Stop()
 	for due := true; ; {
@@ -115,6 +112,7 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 				h.note(x, x.exporter.Export(ctx))
 			}
 			if due {
+				walks.Go(func() { h.ensureManifest(ctx, x) })
 				h.sendHead(ctx, name)
 			}
 		}
@@ -164,8 +162,9 @@ func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 	}
 }
 
-// firstWalk builds the manifest of a module that has none, or one that does not lead on to the journal.
-func (h *Hub) firstWalk(ctx context.Context, x *exported) {
+// ensureManifest builds the manifest of a module that has none, because it is new or a walk did not come to its end, or one that does not lead on
+// to the journal.
+func (h *Hub) ensureManifest(ctx context.Context, x *exported) {
 	pos, err := x.manifest.Position(ctx)
 	if err == nil {
 		st, stErr := h.journal.State(ctx, event.Module(x.conf.Name))
@@ -175,6 +174,9 @@ func (h *Hub) firstWalk(ctx context.Context, x *exported) {
 	}
 	h.log.Info("building the manifest", "module", x.conf.Name)
 	b, err := h.walk(ctx, x, func(Building) error { return nil })
+	if errors.Is(err, errWalking) {
+		return
+	}
 	if err != nil {
 		h.note(x, err)
 		return
@@ -198,6 +200,9 @@ func (h *Hub) rebuild(ctx context.Context, m event.Module, send func(any) error)
 	return send(b)
 }
 
+// errWalking says that a walk of the module is under way.
+var errWalking = errors.New("is being walked already")
+
 // walk builds a manifest. At most one walk of a module is under way.
 func (h *Hub) walk(ctx context.Context, x *exported, send func(Building) error) (Building, error) {
 	x.mu.Lock()
@@ -207,7 +212,7 @@ func (h *Hub) walk(ctx context.Context, x *exported, send func(Building) error) 
 	}
 	x.mu.Unlock()
 	if busy {
-		return Building{}, fault.With(fmt.Errorf("module %s is being walked already", x.conf.Name), fault.TryAgain, "see mirrorbus status")
+		return Building{}, fault.With(fmt.Errorf("module %s %w", x.conf.Name, errWalking), fault.TryAgain, "see mirrorbus status")
 	}
 	defer func() {
 		x.mu.Lock()

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -55,6 +59,47 @@ func TestCommands(t *testing.T) {
 	}
 	check(t, c.Do(t.Context(), "POST", "/v1/forget", "one", nil))
 	m.shows(h)
+}
+
+// Whoever asked for a walk may give up in the middle of it. The manifest that this leaves unfinished is built all the same.
+func TestAWalkThatNobodyWaitsForIsDoneAgain(t *testing.T) {
+	m := newMaster(t)
+	m.conf.HeadEvery = config.Duration{Duration: 20 * time.Millisecond}
+	m.write("a", "b")
+	h, _ := m.start()
+	c := m.client(h)
+	names := func() int64 {
+		var s trigger.Status
+		check(t, c.Do(t.Context(), "GET", "/v1/status", nil, &s))
+		return s.Modules[0].Entries
+	}
+	whole := func() error {
+		if n := names(); n != 3 { // with the directory that holds them
+			return fmt.Errorf("%d names in the manifest", n)
+		}
+		return nil
+	}
+	testenv.WaitFor(t, 10*time.Second, whole)
+	ctx, giveUp := context.WithCancel(t.Context())
+	w := &leaver{ResponseRecorder: httptest.NewRecorder(), leave: giveUp}
+	h.Handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/v1/manifest?module=m", nil))
+	if w.writes == 0 {
+		t.Fatal("the walk was not begun")
+	}
+	testenv.WaitFor(t, 10*time.Second, whole)
+}
+
+// A leaver is a client that goes away at the first word.
+type leaver struct {
+	*httptest.ResponseRecorder
+	leave  func()
+	writes int
+}
+
+func (l *leaver) Write(b []byte) (int, error) {
+	l.leave()
+	l.writes++
+	return l.ResponseRecorder.Write(b)
 }
 
 func TestCommandsRefuse(t *testing.T) {
