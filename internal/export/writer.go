@@ -16,8 +16,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
 
-// A Writer keeps one export folder. There must be one at a time. A manifest may be put while entries and heads are; nothing may be put of what Prune is told
-// to remove.
+// A Writer keeps one export folder. There must be one at a time. A manifest may be put while entries and heads are, and entries side by side; nothing
+// may be put of what Prune is told to remove.
 // Files are 0644 and folders 0755 whatever the umask, since rsync daemons read as nobody.
 type Writer struct {
 	root *os.Root

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/export"
@@ -23,21 +25,25 @@ func (e *Exporter) putEntries(ctx context.Context, st State, head event.Head) er
 			after++
 		}
 	}
+	var puts errgroup.Group // side by side, since each waits for the disk, which can serve many at once
+	puts.SetLimit(entriesAtOnce)
+	var readErr error
 	for s, err := range e.j.Since(ctx, st.Module, st.Epoch, after) {
-		if err != nil {
-			return err
-		}
-		if s.Announcement.Serial > st.Serial {
+		if readErr = err; err != nil || s.Announcement.Serial > st.Serial {
 			break
 		}
 		failpoint.Here("export.entry")
-		if err := e.w.PutEntry(st.Epoch, s.Announcement.Serial, s.Line, s.Set); err != nil {
-			return err
-		}
+		puts.Go(func() error { return e.w.PutEntry(st.Epoch, s.Announcement.Serial, s.Line, s.Set) })
+	}
+	if err := errors.Join(readErr, puts.Wait()); err != nil {
+		return err
 	}
 	e.complete = true
 	return nil
 }
+
+// entriesAtOnce bounds the files that are written at once, and with them the path sets that are held.
+const entriesAtOnce = 16
 
 // putHead writes the head that names st, unless old, the one there, says the same and is young.
 func (e *Exporter) putHead(st State, old event.Head) error {
