@@ -123,7 +123,36 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 			due = true
 		case <-h.wake:
 			due = false
+			if !h.awaited() && !wait(ctx, upkeepPause) {
+				return context.Cause(ctx)
+			}
 		}
+	}
+}
+
+// upkeepPause is how long an announcement is left alone before it is taken into the manifest. Mirrors pull it in that time, from the same disk; and
+// what is announced in one go is taken in at once.
+const upkeepPause = time.Second
+
+// awaited tells whether mirrors wait for a manifest.
+func (h *Hub) awaited() bool {
+	for _, x := range h.exports {
+		if x.due.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// wait lets d pass, or returns false because ctx is done.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

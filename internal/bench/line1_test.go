@@ -1,7 +1,10 @@
 package bench_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -102,5 +105,16 @@ func (s *site) timed(names []string, took *[]time.Duration, f func() error) erro
 	start := time.Now()
 	err := f()
 	*took = append(*took, time.Since(start))
-	return err
+	if err != nil {
+		return err
+	}
+	last := names[len(names)-1]
+	got, err := os.Lstat(filepath.Join(s.copy, last))
+	if err == nil && !got.ModTime().Equal(s.second) {
+		err = errors.New("the run by hand did not bring it")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", last, err)
+	}
+	return nil
 }

@@ -29,6 +29,7 @@ type site struct {
 	join    enrol.Join
 	hub     *daemon
 	mirrors []*mirror
+	second  time.Time // of the last change
 }
 
 // A mirror is one mirror.
@@ -47,7 +48,7 @@ func (s *site) control() *control.Client { return control.NewClient(filepath.Joi
 // newSite makes a master of a tree that make fills, with a running hub.
 func (b *bench) newSite(name string, fill func(tree string) error) (*site, error) {
 	dir := filepath.Join(b.dir, name)
-	s := &site{b: b, dir: dir, tree: dir + ".master", copy: dir + ".copy"}
+	s := &site{b: b, dir: dir, tree: dir + ".master", copy: dir + ".copy", second: time.Now().Truncate(time.Second).Add(-24 * time.Hour)}
 	if err := os.MkdirAll(s.copy, 0o755); err != nil {
 		return nil, err
 	}

@@ -73,11 +73,14 @@ func some(n, files int) []string {
 	return names
 }
 
-// rewrite gives the files new content, each by renaming.
+// rewrite gives the files new content, each by renaming. Each time is two seconds after the one before: rsync by hand takes a file of the same size
+// and second for the same, and would bring nothing.
 func (s *site) rewrite(names []string) error {
+	s.second = s.second.Add(2 * time.Second)
 	for _, n := range names {
 		path := s.at(n)
-		if err := errors.Join(os.WriteFile(path+".new", fmt.Appendf(nil, "%s at %d\n", n, time.Now().UnixNano()), 0o644), os.Rename(path+".new", path)); err != nil {
+		err := os.WriteFile(path+".new", fmt.Appendf(nil, "%s at %d\n", n, s.second.UnixNano()), 0o644)
+		if err = errors.Join(err, os.Chtimes(path+".new", s.second, s.second), os.Rename(path+".new", path)); err != nil {
 			return err
 		}
 	}
