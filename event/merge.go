@@ -17,8 +17,9 @@ func Merge(sets ...PathSet) PathSet {
 	case 1:
 		return sets[0]
 	}
+	half := len(sets) / 2 // each set that is taken in costs a look at all records before it, so a long row is halved first
 	m := merger{records: map[string]Record{}, links: map[[2]uint64]uint64{}}
-	for i, s := range sets {
+	for i, s := range []PathSet{Merge(sets[:half]...), Merge(sets[half:]...)} {
 		now := m.chained(s)
 		m.add(vacated(s), i)
 		m.add(now, i)

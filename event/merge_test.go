@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -109,6 +110,25 @@ func TestCondense(t *testing.T) {
 			got, ok := brief(t, c.set).Condense(c.perDir, c.limit)
 			if diff := cmp.Diff(c.want, inBrief(got)); diff != "" || ok != c.ok {
 				t.Errorf("%s ok %v", diff, ok)
+			}
+		})
+	}
+}
+
+// A mirror that was away merges thousands of announcements of a few names each: four times as many should cost little more than four times as much.
+func BenchmarkMergeBacklog(b *testing.B) {
+	for _, n := range []int{500, 2000, 8000} {
+		sets := make([]event.PathSet, n)
+		for i := range sets {
+			for k := range 10 {
+				sets[i] = append(sets[i], event.Record{Op: event.Write, Mode: event.ModeFile | 0o644, Path: fmt.Sprintf("pool/%03d/file-%04d-%d", i*7%100, i, k)})
+			}
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				if got := event.Merge(sets...); len(got) != 10*n {
+					b.Fatalf("%d records", len(got))
+				}
 			}
 		})
 	}

@@ -67,8 +67,12 @@ func (w *worker) live(ctx context.Context, v pace.View, through event.Serial) er
 		b.entries = counted
 		err = b.run(ctx)
 		var cut *cutError
+		var behind *behindError
 		var failed *rsync.Error
 		switch {
+		case errors.As(err, &behind) && behind.at > v.Applied && behind.at < through: // where changes never cease it is always behind
+			w.log.Info("batch cut to what the upstream has", "serial", behind.at, "heard", through)
+			through = behind.at
 		case errors.As(err, &cut) && cut.at < through:
 			w.log.Info("batch cut to what the captured indexes belong to", "serial", cut.at, "heard", through)
 			through = cut.at

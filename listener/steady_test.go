@@ -298,3 +298,31 @@ func TestContentThatCannotBeReadHoldsTheIndexBack(t *testing.T) {
 	w.must(a.Reconcile(t.Context(), pub))
 	w.same(a, 3)
 }
+
+// A second-tier mirror hears of changes before its upstream has them. Where they never cease there is always one that the upstream lacks; what it has is
+// not held up by that.
+func TestAnUpstreamThatIsAlwaysBehindHoldsNothingUpThatItHas(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	for round := range event.Serial(3) {
+		name := fmt.Sprintf("late-%d", round)
+		w.write(testenv.File("early", name), testenv.File(name, "x"))
+		early := w.announce(w.rec(event.Write, "early"))
+		late := w.make(event.Announcement{}, w.rec(event.Write, name))
+		w.must(os.Remove(filepath.Join(w.up, name)))
+		w.send(a, early, late)
+		err := a.SyncNow(t.Context(), pub)
+		if err == nil {
+			err = a.Reconcile(t.Context(), pub)
+		}
+		if s := w.status(a); err == nil || s.State != listener.Waiting || s.Applied != 2+2*round {
+			t.Fatalf("round %d: applied %d, %s, %v", round, s.Applied, s.State, err)
+		}
+		w.write(testenv.File(name, "x"))
+		w.must(os.Chtimes(filepath.Join(w.up, name), time.Now(), late.At))
+		w.put(late)
+	}
+	w.must(a.SyncNow(t.Context(), pub))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 7)
+}
