@@ -3,6 +3,8 @@ package listener
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path"
@@ -26,13 +28,36 @@ func (b *batch) make() error {
 func (b *batch) planned() (err error) {
 	m := b.w.m
 	b.plan, err = plan.Make(plan.Input{
-		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, KnownEntries: b.v.Entries,
+		Module: m.Name, Pending: b.pending, Subset: m.Rules, Last: m.Last, Holds: b.holds, KnownEntries: b.v.Entries,
 		Guard: plan.Guard{MaxDeleteRatio: m.MaxDeleteRatio, MaxDeleteCount: m.MaxDelete, Confirmed: b.confirmed},
 	})
 	if err != nil {
 		return err
 	}
 	return b.guard()
+}
+
+// holds counts the names in a directory that is here, up to most; -1 if that cannot be told. The plan is right without it, only dearer.
+func (b *batch) holds(dir string, most int) int {
+	t, err := openTree(b.w.m.Dir, b.w.m.Links)
+	if err != nil {
+		return -1
+	}
+	defer t.close() //nolint:errcheck // only read from
+	root, name := t.at(dir)
+	d, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		return -1
+	}
+	defer d.Close() //nolint:errcheck // only read from
+	names, err := d.Readdirnames(most)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return -1
+	}
+	return len(names)
 }
 
 // recount counts the names that are here, since what is known of their number is of the last comparison with a manifest, and a module grows: what is

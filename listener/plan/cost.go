@@ -7,25 +7,26 @@ import (
 )
 
 // A Cost is what rsync's work is taken to cost both sides together, to choose between naming paths and reading directories. How many entries a
-// directory has is not known; it is guessed as a multiple of the names that are announced in it.
+// directory has on the upstream is taken from Input.Holds; where that does not know, it is guessed as a multiple of the names that are announced in it.
 type Cost struct {
 	Name  time.Duration // one name in a list of MaxNames
 	Entry time.Duration // one entry of a directory that is read
 	Dir   time.Duration // one directory in a list
+	Run   time.Duration // one more run: what reading directories must spare in all
 
 	LevelGuess float64 // entries of a directory for one announced name in it
 	TreeGuess  float64 // entries below a directory for one announced name below it
 	NewGuess   float64 // the same for a directory that was announced as written, so may be new
 
-	MinNames int // fewer names than this are always named
+	MinNames int // of a directory with fewer announced names than this they are always named
 }
 
 // DefaultCost is measured with rsync 3.5.0 on a local network: 100,000 names in lists of 2,000 cost 4.5 s, 41,519 entries read in place of
 // named 0.3 s.
 func DefaultCost() Cost {
 	return Cost{
-		Name: 50 * time.Microsecond, Entry: 7 * time.Microsecond, Dir: 50 * time.Microsecond,
-		LevelGuess: 4, TreeGuess: 16, NewGuess: 1.5, MinNames: 200,
+		Name: 50 * time.Microsecond, Entry: 7 * time.Microsecond, Dir: 50 * time.Microsecond, Run: 20 * time.Millisecond,
+		LevelGuess: 4, TreeGuess: 16, NewGuess: 1.5, MinNames: 50,
 	}
 }
 
@@ -42,6 +43,7 @@ type folder struct {
 	isNew   bool
 	names   []event.Record // right in it
 	below   int            // in it and deeper
+	entries int            // it holds so many, 0 if nobody asked yet
 	folders []*folder
 }
 
@@ -62,7 +64,10 @@ func (m *maker) choose(records []event.Record) (names []event.Record, levels, tr
 		f.names = append(f.names, r)
 	}
 	top.count()
-	c := chooser{cost: m.cost}
+	c := chooser{cost: m.cost, holds: m.in.Holds}
+	if saved := c.named(top.below) - c.apart(top); saved < float64(m.cost.Run) {
+		return records, nil, nil
+	}
 	c.take(top)
 	return append(names, c.names...), c.levels, c.trees
 }
@@ -88,6 +93,7 @@ func (f *folder) count() int {
 
 type chooser struct {
 	cost   Cost
+	holds  func(dir string, most int) int
 	names  []event.Record
 	levels []string
 	trees  []string
@@ -117,10 +123,20 @@ func (c *chooser) read(n int, guess float64) float64 {
 }
 
 func (c *chooser) level(f *folder) float64 {
-	if len(f.names) < c.cost.MinNames {
-		return c.named(len(f.names)) // never less
+	n := len(f.names)
+	if n < c.cost.MinNames || f.path == "" {
+		return c.named(n) // never less
 	}
-	return c.read(len(f.names), c.cost.LevelGuess)
+	if f.entries == 0 {
+		f.entries = n * int(c.cost.LevelGuess)
+		if c.holds != nil {
+			most := int(c.named(n)/float64(c.cost.Entry)) + 1 // with so many reading costs more
+			if known := c.holds(f.path, most); known >= 0 {
+				f.entries = max(known, n)
+			}
+		}
+	}
+	return c.read(f.entries, 1)
 }
 
 func (c *chooser) tree(f *folder) float64 {
@@ -134,11 +150,14 @@ func (c *chooser) tree(f *folder) float64 {
 	return c.read(f.below, guess)
 }
 
-// apart is the cost of f without reading it as a tree, its folders likewise.
+// apart is the cost of f without reading it as a tree.
 func (c *chooser) apart(f *folder) float64 {
 	sum := min(c.named(len(f.names)), c.level(f))
 	for _, sub := range f.folders {
-		sum += c.apart(sub)
+		sum += c.least(sub)
 	}
 	return sum
 }
+
+// least is the least cost of f.
+func (c *chooser) least(f *folder) float64 { return min(c.tree(f), c.apart(f)) }

@@ -1,5 +1,5 @@
 // Package plan decides what a mirror has to run to bring a module from what it has to what was announced: which names, directory levels or
-// whole directories, in which order. It is pure: the same Input gives the same Plan, and nothing is read, started or changed.
+// whole directories, in which order. It is pure: the same Input gives the same Plan, and but for Input.Holds nothing is read, started or changed.
 //
 // The order is that of a plan's stages. The files that name other files (the module's "last" patterns), here called indexes, are captured first:
 // brought where no reader looks. Then content comes, then the captured indexes are put in place, deletions at the end. So what an index names is
@@ -23,8 +23,9 @@ type Input struct {
 	Subset *filter.Rules // which paths this mirror carries; nil means all
 	Last   []string      // rsync patterns of files that name other files, see Presets
 
-	Cost         Cost  // zero means DefaultCost
-	KnownEntries int64 // entries of the module as far as known, for Guard.MaxDeleteRatio; 0 means unknown
+	Cost         Cost                           // zero means DefaultCost
+	Holds        func(dir string, most int) int // names that a directory of this mirror holds, counted up to most; -1: not known. Nil: none is known
+	KnownEntries int64                          // entries of the module as far as known, for Guard.MaxDeleteRatio; 0 means unknown
 	Guard        Guard
 }
 

@@ -145,6 +145,12 @@ func many(n, dirs int, also ...event.Record) plan.Input {
 	return plan.Input{Module: "m", Pending: []plan.Pending{{Serial: 1, Kind: event.Change, Set: s}}}
 }
 
+// holding says that each directory of the mirror holds n names.
+func holding(n int, in plan.Input) plan.Input {
+	in.Holds = func(_ string, most int) int { return min(n, most) }
+	return in
+}
+
 func TestManyNamesAreBroughtByTheCheapestMeans(t *testing.T) {
 	newTop := event.Record{Op: event.Write, Mode: event.ModeDir | 0o755, Path: "top"}
 	for _, c := range []struct {
@@ -156,6 +162,11 @@ func TestManyNamesAreBroughtByTheCheapestMeans(t *testing.T) {
 		{"many in one directory: its level", many(1000, 1), "level 1"},
 		{"many in several: their levels", many(3000, 3), "level 3"},
 		{"few in each of many: names, cut into lists", many(5000, 500), "content 2000, content 2000, content 1000"},
+		{"many in each of many: their levels", many(5000, 50), "level 50"},
+		{"many of the far more that are there: names", holding(60_000, many(1000, 1)), "content 1000"},
+		{"all that is there: its level", holding(1000, many(1000, 1)), "level 1"},
+		{"a part of it, known: its level", holding(2000, many(1000, 1)), "level 1"},
+		{"what spares less than another run costs: names", holding(60, many(60, 1)), "content 60"},
 		{"a new directory full of them: a tree", many(5000, 500, newTop), "content 1, recursive 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -161,7 +161,7 @@ func drawInput(t *rapid.T, h eventtest.History, subset bool) plan.Input {
 	}
 	if rapid.Bool().Draw(t, "cheap directories") {
 		in.Cost = plan.DefaultCost()
-		in.Cost.MinNames, in.Cost.Dir, in.Cost.TreeGuess = 1, 0, 2
+		in.Cost.MinNames, in.Cost.Dir, in.Cost.Run, in.Cost.TreeGuess = 1, 0, 0, 2
 	}
 	if subset {
 		lists := [][]string{{"- /a/"}, {"- b"}, {"- *-b/", "- c/a"}, {"+ /pool/", "+ /pool/***", "- *"}, {"+ */", "+ a", "- *"}, {"- /a/*/"}}
