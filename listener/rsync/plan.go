@@ -232,8 +232,9 @@ func (r root) tempFor(m Mode) string {
 	return filepath.Join(r.temp, "run")
 }
 
-// tempArg is the temporary folder as rsync is told it: relative to the destination if it lies in there. For each file rsync opens every folder on the
-// way to it, five times over, so that an absolute path makes it need twice the time.
+// tempArg is the temporary folder as rsync is told it: relative to the destination if it lies in there. rsync 3.5.0 opens every folder on the way to
+// it, four times for each file, lest it follow another user's link, so that an absolute path makes small files take twice the time. --insecure-links
+// would spare that; it also makes rsync follow links in the destination, if --no-implied-dirs is given with it, so it is never used.
 func (r root) tempArg(j Job) string {
 	temp := r.tempFor(j.Mode)
 	if rel, ok := strings.CutPrefix(temp, r.real+"/"); ok && j.Way == "" {
