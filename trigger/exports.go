@@ -25,7 +25,8 @@ type exported struct {
 	exporter *journal.Exporter
 	manifest *manifest.Manifest
 
-	due atomic.Bool // an announcement that only the manifest explains was made
+	news chan struct{} // holds one token: something was journalled
+	due  atomic.Bool   // an announcement that only the manifest explains was made
 
 	mu       sync.Mutex
 	building *Building // the walk under way, nil if there is none
@@ -87,7 +88,7 @@ func openExport(ctx context.Context, conf *Config, m ModuleConfig, j *journal.Jo
 	if err != nil {
 		return nil, errors.Join(fault.With(err, fault.Config, ""), man.Close())
 	}
-	return &exported{conf: m, exporter: e, manifest: man}, nil
+	return &exported{conf: m, exporter: e, manifest: man, news: make(chan struct{}, 1)}, nil
 }
 
 func closeExports(all map[event.Module]*exported) error {

@@ -85,6 +85,9 @@ func (h *Hub) Run(ctx context.Context) error {
 		g.Go(func() error { return h.keep(ctx, o) })
 		g.Go(func() error { return h.relays[o.Name].Run(ctx) })
 	}
+	for _, x := range h.exports {
+		g.Go(func() error { return h.announceLoop(ctx, x) })
+	}
 	g.Go(func() error { return h.exportLoop(ctx) })
 	return g.Wait()
 }
@@ -122,7 +125,7 @@ func (h *Hub) keep(ctx context.Context, o Outlet) error {
 	}})
 }
 
-// Publish journals and exports a change, then wakes the relays.
+// Publish journals a change. It is exported and sent at once, but not waited for: from the journal both will be done whatever happens.
 func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 	p, err := h.publisher.Publish(ctx, r)
 	if err != nil || r.DryRun {
@@ -131,23 +134,37 @@ func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 	p.Relaying = true
 	h.log.Info("announced", "module", p.Module, "serial", p.Serial, "kind", p.Kind, "records", p.Records, "source", r.Source)
 	x := h.exports[r.Module]
-	if err := x.exporter.Advance(ctx); err != nil { // it is journalled; the export loop tries again
-		h.note(x, err)
-	}
 	if p.Kind == event.Change && p.Records == 0 {
 		x.due.Store(true)
 	}
-	for _, relay := range h.relays {
-		relay.Wake()
-	}
-	h.wakeUp()
-	failpoint.Here("publish.exported")
+	token(x.news)
 	return p, nil
 }
 
-func (h *Hub) wakeUp() {
+// announceLoop exports what is journalled in a module, then wakes the relays: who hears of an announcement finds it exported. What is journalled
+// meanwhile is exported together.
+func (h *Hub) announceLoop(ctx context.Context, x *exported) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-x.news:
+		}
+		if err := x.exporter.Advance(ctx); err != nil { // the export loop tries again
+			h.note(x, err)
+		}
+		failpoint.Here("publish.exported")
+		for _, relay := range h.relays {
+			relay.Wake()
+		}
+		token(h.wake)
+	}
+}
+
+// token puts a token into a channel that holds one.
+func token(c chan struct{}) {
 	select {
-	case h.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -1,11 +1,15 @@
 package bench_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
+
+	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
 // changes is line 1: 1, 100 and 10,000 paths are written in a small module and in a large one. Announced is when the call that announces them is
@@ -17,16 +21,43 @@ func (b *bench) changes() error {
 		if err != nil {
 			return err
 		}
-		for _, n := range b.changed {
-			if n > files {
-				continue
-			}
-			if err := s.change(n, files); err != nil {
-				return fmt.Errorf("%d of %d files: %w", n, files, err)
-			}
+		if err := s.changes(files, ""); err != nil {
+			return err
+		}
+	}
+	s := b.sites[b.small]
+	if err := s.receiveInTree(); err != nil {
+		return err
+	}
+	return s.changes(b.small, ", temp_dir in the tree")
+}
+
+// changes measures changes of each number of paths.
+func (s *site) changes(files int, how string) error {
+	for _, n := range s.b.changed {
+		if n > files {
+			continue
+		}
+		if err := s.change(n, files, how); err != nil {
+			return fmt.Errorf("%d of %d files: %w", n, files, err)
 		}
 	}
 	return nil
+}
+
+// receiveInTree starts the mirror's agent anew with its temporary folder in the tree, which is the shorter way for rsync.
+func (s *site) receiveInTree() error {
+	m := s.mirrors[0]
+	conf, err := os.ReadFile(m.config())
+	if err != nil {
+		return err
+	}
+	conf = bytes.Replace(conf, []byte("[[module]]\n"), fmt.Appendf(nil, "[[module]]\ntemp_dir = %q\n", filepath.Join(m.tree, rsync.TempPrefix)), 1)
+	m.agent.end(syscall.SIGTERM)
+	if err := os.WriteFile(m.config(), conf, 0o600); err != nil {
+		return err
+	}
+	return s.startAgents()
 }
 
 // A taken is what each side took, round by round.
@@ -40,7 +71,7 @@ func (b *bench) fullRounds(files int) int {
 	return b.rounds
 }
 
-func (s *site) change(n, files int) error {
+func (s *site) change(n, files int, how string) error {
 	b, names := s.b, some(n, files)
 	var took taken
 	for round := range b.rounds + 1 {
@@ -58,7 +89,7 @@ func (s *site) change(n, files int) error {
 			return err
 		}
 	}
-	what, floor := fmt.Sprintf("%d of %d files", n, files), median(took.floor)
+	what, floor := fmt.Sprintf("%d of %d files%s", n, files, how), median(took.floor)
 	aim := 1.3*floor + 0.030
 	b.add(row{line: "1", what: what + ", announced to applied", ours: median(took.applied), against: "rsync of these names by hand", theirs: floor, aim: aim, rounds: len(took.floor)})
 	b.add(row{line: "1", what: what + ", announced to visible", ours: median(took.visible), against: "the same", theirs: floor, rounds: len(took.floor)})

@@ -34,7 +34,7 @@ func Points() []Point {
 		{"publish.asked", Hub, "the paths were looked at, nothing is journalled"},
 		{"journal.commit", Hub, "serial, line, path set and outbox rows are written, not committed"},
 		{"publish.journalled", Hub, "the announcement is committed, nothing is exported or answered"},
-		{"publish.exported", Hub, "entry and head are exported, the client has no answer"},
+		{"publish.exported", Hub, "entry and head are exported, the transports are not woken"},
 		{"export.entry", Hub, "an entry of the journal is about to be exported"},
 		{"export.head", Hub, "the entries are exported, the head is not"},
 		{"export.headed", Hub, "the head is exported"},
