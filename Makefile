@@ -9,6 +9,7 @@
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make sim    SEEDS (default 20) simulated worlds full of faults from FROM on, and what 10,000 mirrors do to one master
+# make crash  kills hub and agent DEATHS times (default 20) at each named step, and cuts their power as often: 20 minutes
 # make build  bin/mirrorbus
 
 GO       ?= go
@@ -26,8 +27,9 @@ LINES    ?= 1,2,3,4,5,6,7
 FILES    ?= 1000000
 ROUNDS   ?= 5
 OUT      ?= bin/bench.md
+DEATHS   ?= 20
 
-.PHONY: demo test check bench microbench soak fuzz mutants build sim clean
+.PHONY: demo test check bench microbench soak crash fuzz mutants sim build clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/mirrorbus ./cmd/mirrorbus
@@ -72,12 +74,9 @@ mutants:
 sim:
 	MIRRORBUS_SIM_SEEDS=$(SEEDS) MIRRORBUS_SIM_FROM=$(FROM) $(GO) test -count=1 -timeout 2h -run "TestSeeds|TestTenThousand|TestCosts" -v ./internal/sim
 
-clean:
-	rm -rf bin dist
-
-# crash kills hub and agent DEATHS times (default 20) at each named step and cuts their power as often: 20 minutes
-.PHONY: crash
-DEATHS ?= 20
 crash:
 	deploy/dev/need rsync
 	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_CRASH_ROUNDS=$(DEATHS) $(GO) test -count=1 -timeout 2h -v ./internal/crash
+
+clean:
+	rm -rf bin dist
