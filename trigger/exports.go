@@ -133,7 +133,7 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 
 // upkeepPause is how long an announcement is left alone before it is taken into the manifest. Mirrors pull it in that time, from the same disk; and
 // what is announced in one go is taken in at once.
-const upkeepPause = time.Second
+const upkeepPause = 5 * time.Second
 
 // awaited tells whether mirrors wait for a manifest.
 func (h *Hub) awaited() bool {
