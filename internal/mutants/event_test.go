@@ -41,4 +41,6 @@ var ofEvent = []mutant{
 	{"a shard need not be the one that the index names", "internal/export/shard.go", `got != want.Digest {`, `got.IsZero() {`,
 		"internal/export", "TestShardMustMatchItsIndex"},
 	{"the export folder may be a link", "internal/export/export.go", `if !before.IsDir() {`, `if before.Name() == "" {`, "internal/export", "TestNeverThroughALink"},
+	{"the halves of a long row are merged in the wrong order", "event/merge.go", `[]PathSet{Merge(sets[:half]...), Merge(sets[half:]...)}`, `[]PathSet{Merge(sets[half:]...), Merge(sets[:half]...)}`,
+		"event", "TestMerge"},
 }

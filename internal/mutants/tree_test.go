@@ -42,4 +42,8 @@ var ofTree = []mutant{
 	{"a message is acknowledged that could not be stored", "listener/receive.go", `return fmt.Errorf("store serial %d of module %s: %w", a.Serial, a.Module, err)`, `return nil`, "listener", "TestWhatCouldNotBeStoredIsAskedForAgain"},
 	{"all mirrors look at the head at the same moment", "listener/receive.go", `wait = rand.N(r.a.o.Spread)`, `wait = rand.N(time.Nanosecond)`, "listener", "TestConnectsSpreadTheLooks"},
 	{"a line counts on the topic of another module", "listener/receive.go", `case string(sealed.Module()) != m.Topic.Module:`, `case m.Topic.Module == "":`, "listener", "TestALineCountsOnItsOwnTopicAlone"},
+	{"a mirror waits for all that its upstream lacks before it does anything", "listener/batch.go", `behind.at > v.Applied && behind.at < through:`, `behind.at < v.Applied:`,
+		"listener", "TestAnUpstreamThatIsAlwaysBehindHoldsNothingUpThatItHas"},
+	{"a directory is read however much it holds", "listener/plan/cost.go", `f.entries = max(known, n)`, `f.entries = n`, "listener/plan", "TestManyNamesAreBroughtByTheCheapestMeans"},
+	{"a directory is read though that spares nothing", "listener/plan/cost.go", `saved < float64(m.cost.Run) {`, `saved < 0 {`, "listener/plan", "TestManyNamesAreBroughtByTheCheapestMeans"},
 }

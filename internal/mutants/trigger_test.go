@@ -25,4 +25,5 @@ var ofTrigger = []mutant{
 	{"an older report hides a newer one", "trigger/collector/judge.go", `first || r.Run > s.Run {`, `first || int64(r.Run) > s.Word {`, "trigger/collector", "TestALateWordDoesNotMoveTheSerialBack"},
 	{"of a removed directory the manifest keeps what was in it", "trigger/manifest/rows.go", `n, err := c.buryBelow(path, serial)`, `n, err := c.buryBelow(path+"/", serial)`, "trigger/manifest", "TestApply|TestMaintainedIsAsGoodAsBuilt"},
 	{"a state folder takes two processes", "internal/statelock/statelock.go", `unix.LOCK_EX|unix.LOCK_NB`, `unix.LOCK_SH|unix.LOCK_NB`, "internal/statelock", "TestInUse"},
+	{"what is journalled is exported when the next head is due", "trigger/hub.go", "token(x.news)\n\treturn p, nil", "return p, nil", "trigger", "TestAnnounceAndReport"},
 }
