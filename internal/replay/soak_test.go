@@ -29,6 +29,7 @@ const (
 type day struct {
 	seed  uint64
 	lasts time.Duration // changes are made for so long
+	pause time.Duration // at most so long after every other change
 	kills time.Duration // a daemon is killed about so often
 	bound time.Duration // a mirror may take so long to have everything, first and last
 	crowd int           // entries of the directory that is flipped for the measurement
@@ -40,7 +41,7 @@ type day struct {
 // what a full rsync would make it.
 func TestSoak(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, kills: 4 * time.Second, bound: 2 * time.Minute, crowd: 500,
+	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills: 4 * time.Second, bound: 2 * time.Minute, crowd: 500,
 		stuck: 3 * time.Minute}
 	dir := os.Getenv(envDir)
 	if dir == "" {
@@ -52,7 +53,8 @@ func TestSoak(t *testing.T) {
 	}
 	w := &world{t: t}
 	if from := os.Getenv(envTree); from != "" {
-		d.lasts, d.kills, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 6*time.Second, 10*time.Minute, 10_000
+		d.lasts, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 10*time.Minute, 10_000
+		d.pause, d.kills = 3*time.Second, 15*time.Second // a run over such a tree takes seconds, and one that is always killed gets nowhere
 		for _, one := range strings.Split(from, ":") {
 			w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
 		}
@@ -161,7 +163,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 	rng := rand.New(rand.NewPCG(d.seed, 3))
 	batches := 0
 	for ; killing.Err() == nil && err == nil; batches++ {
-		err = w.one(ctx, made, rng)
+		err = w.one(ctx, made, rng, d.pause)
 	}
 	stop()
 	killer.Wait()
@@ -179,7 +181,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 }
 
 // one makes one batch, and announces it now or later.
-func (w *world) one(ctx context.Context, made *replay.Day, rng *rand.Rand) error {
+func (w *world) one(ctx context.Context, made *replay.Day, rng *rand.Rand, pause time.Duration) error {
 	b, err := made.Next()
 	if err != nil {
 		return err
@@ -201,7 +203,7 @@ func (w *world) one(ctx context.Context, made *replay.Day, rng *rand.Rand) error
 	if rng.IntN(2) == 0 {
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(rng.IntN(800)) * time.Millisecond):
+		case <-time.After(time.Duration(rng.Int64N(int64(pause)))):
 		}
 	}
 	return nil
