@@ -110,10 +110,7 @@ func (w *worker) journal(ctx context.Context, v pace.View) error {
 	w.begin(v.Top, v.Now)
 	defer w.end()
 	w.stage("read the journal")
-	from := v.Through + 1
-	if first := w.pace.First(v); first != nil {
-		from = first.Serial
-	}
+	from := w.pace.Missing(v)
 	h, err := w.upstreamHead(ctx, following(v, from))
 	if errors.Is(err, errNotExported) {
 		w.setLost("the upstream has no journal")

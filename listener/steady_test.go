@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
@@ -325,4 +326,27 @@ func TestAnUpstreamThatIsAlwaysBehindHoldsNothingUpThatItHas(t *testing.T) {
 	w.must(a.SyncNow(t.Context(), pub))
 	w.must(a.Reconcile(t.Context(), pub))
 	w.same(a, 7)
+}
+
+// An index is announced, and again by an announcement whose path set has not come along: too large for the transport. The index on the upstream is that
+// of the second, so the first cannot be applied without it; and it is fetched.
+func TestWhatExplainsAnIndexIsFetched(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	a := w.adopted(indexed)
+	w.write(testenv.File("dists/Release", "1"))
+	two := w.announce(w.rec(event.Write, "dists/Release"))
+	w.write(testenv.File("dists/Release", "second"))
+	three := w.announce(w.rec(event.Write, "dists/Release"))
+	w.send(a, two)
+	w.deliver(a, envelope.Encode(three.line, nil))
+	for attempt := 0; w.status(a).Applied < 3; attempt++ {
+		if attempt == 10 {
+			t.Fatalf("%+v", w.status(a))
+		}
+		a.Reconcile(t.Context(), pub) //nolint:errcheck // it has to wait, and says so
+		clock = clock.Add(time.Minute)
+	}
+	w.same(a, 3)
 }

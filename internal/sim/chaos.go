@@ -49,7 +49,7 @@ func (w *World) chaos() {
 	w.recur(r.forge, w.forge)
 	w.recur(r.trim, func() {
 		e := w.master.era()
-		e.kept = max(e.kept, event.Serial(len(e.log)-w.rand.IntN(20)))
+		e.kept = max(e.kept, event.Serial(max(len(e.log)-w.rand.IntN(20), 0)))
 	})
 	w.recur(r.epoch, func() {
 		if w.master.up {

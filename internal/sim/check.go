@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -20,8 +21,11 @@ func (m *master) checkAccepted() {
 	}
 }
 
-// checkAcked is I4 on a mirror: what a durable queue has forgotten is here after a crash.
+// checkAcked is I4 on a mirror: what a durable queue has forgotten is here after a crash. What contradicts what is here already was never taken.
 func (a *agent) checkAcked() {
+	if a.box.m.Quarantine != "" {
+		return
+	}
 	var above []acked
 	for _, k := range a.acked {
 		if k.epoch != a.box.m.Epoch || k.serial <= a.box.m.Applied {
@@ -96,7 +100,8 @@ func (a *agent) checkDeaf() {
 	if n := len(a.jumped); n > 0 && a.jumped[n-1] > a.w.now-age {
 		return // a clock that was set since may hide it for once more the time
 	}
-	if age > headTTL+12*time.Minute && age < 30*24*time.Hour && a.state() == pace.Current {
+	// A head is good for headTTL and 5 minutes by a clock that may be slow by 5 more and the age that the head had when it came.
+	if age > headTTL+16*time.Minute && age < 30*24*time.Hour && a.state() == pace.Current {
 		a.w.broken("I9", "%s says current, and its newest head is %v old", a.name, age)
 	}
 	if r := a.w.master.records[a.name]; !r.Heard.IsZero() && base.Add(a.w.now).Sub(r.Heard) > awayAfter && a.w.master.state(a.name) == collector.Current {
@@ -126,7 +131,7 @@ func (w *World) checkReunion(started time.Duration) {
 		}
 		crowd = max(crowd, i-first+1)
 	}
-	if crowd > max(8, len(w.agents)*2/3) {
+	if n := float64(len(w.agents)); float64(crowd) > n/2+2*math.Sqrt(n) { // half of them are expected, since the first wait is up to a second
 		w.broken("I6", "%d of %d mirrors connected within half a second", crowd, len(w.agents))
 	}
 }

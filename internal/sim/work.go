@@ -94,10 +94,7 @@ func (a *agent) lookUp(v pace.View, done func(outcome)) {
 
 // journal fetches what is missing.
 func (a *agent) journal(v pace.View, done func(outcome)) {
-	from := v.Through + 1
-	if first := a.tuning().First(v); first != nil {
-		from = first.Serial
-	}
+	from := a.tuning().Missing(v)
 	a.ask(func(h *inbox.Head, o outcome) {
 		switch {
 		case h == nil:

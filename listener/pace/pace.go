@@ -102,7 +102,10 @@ func (p Tuning) work(v View) (Action, bool) {
 		}
 		through = i.Serial
 	}
+	missing := p.Missing(v)
 	switch next := p.First(v); {
+	case through > v.Applied && missing <= v.Top && v.Trouble.Attempts%2 == 1: // every other time, as that may fail too
+		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("serial %d is not here, and may tell why what comes before it failed", missing)}), true
 	case through > v.Applied:
 		return p.afford(v, WorkLive, Action{Do: Batch, Through: through, Why: fmt.Sprintf("serials %d to %d are to be applied", v.Applied+1, through)}), true
 	case next != nil && next.Wide:
@@ -123,6 +126,16 @@ func (p Tuning) First(v View) *inbox.Item {
 		}
 	}
 	return nil
+}
+
+// Missing is the first announcement that is not here with its path set, leaving out flips that wait for their time. It may not have been made yet.
+func (p Tuning) Missing(v View) event.Serial {
+	for _, i := range v.Todo {
+		if !i.Set && !i.Wide && (i.Kind != event.Flip || !p.Waits(v, i.Serial)) {
+			return i.Serial
+		}
+	}
+	return v.Through + 1
 }
 
 // Waits tells whether the flip with this serial is left to the flips' own path: it waits for its time, or has expired.

@@ -46,6 +46,11 @@ var (
 	testPace = Tuning{LookEvery: 10 * time.Minute, Skew: 5 * time.Minute, Budgets: DefaultBudgets()}
 )
 
+// failed is a trouble after so many attempts, of which the next is due.
+func failed(attempts int) inbox.Trouble {
+	return inbox.Trouble{Kind: "retrying", Next: noon, Attempts: attempts}
+}
+
 func TestDecide(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*View)
@@ -82,7 +87,11 @@ func TestDecide(t *testing.T) {
 			pending(v, here)
 			v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon.Add(time.Second)}
 		}, Wait, 0, time.Second},
-		"retry due": {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, Batch, 6, 0},
+		"retry due":                         {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "retrying", Next: noon} }, Batch, 6, 0},
+		"failed before one without its set": {func(v *View) { pending(v, here, bare, here); v.Trouble = failed(1) }, Journal, 0, 0},
+		"failed so again":                   {func(v *View) { pending(v, here, bare, here); v.Trouble = failed(2) }, Batch, 6, 0},
+		"failed before a gap":               {func(v *View) { pending(v, here); v.Top, v.Trouble = 9, failed(1) }, Journal, 0, 0},
+		"failed, and all is here":           {func(v *View) { pending(v, here); v.Trouble = failed(1) }, Batch, 6, 0},
 		"clock set back": {func(v *View) {
 			pending(v, here)
 			v.Trouble = inbox.Trouble{Kind: "retrying", Since: noon.Add(2 * time.Hour), Next: noon.Add(2*time.Hour + time.Minute)}
