@@ -131,7 +131,7 @@ func (w *World) checkReunion(started time.Duration) {
 		}
 		crowd = max(crowd, i-first+1)
 	}
-	if n := float64(len(w.agents)); float64(crowd) > n/2+2*math.Sqrt(n) { // half of them are expected, since the first wait is up to a second
+	if n := float64(len(w.agents)); n >= 20 && float64(crowd) > n/2+2*math.Sqrt(n) { // half of them are expected, since the first wait is up to a second
 		w.broken("I6", "%d of %d mirrors connected within half a second", crowd, len(w.agents))
 	}
 }
