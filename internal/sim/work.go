@@ -139,8 +139,12 @@ func (a *agent) whole(h *inbox.Head, round int, done func(outcome)) {
 		b.want[p] = e.version(p, h.Serial)
 	}
 	for _, x := range e.log[:h.Serial] {
-		if x.Kind == event.Flip {
+		switch {
+		case x.Kind == event.Flip:
 			b.takeFlip(x)
+		case len(b.except) > 0: // noted as done behind a flip that waits, so it must be here
+			x.At, x.Via = a.now(), "journal"
+			a.box.put(x)
 		}
 	}
 	b.run(func(o outcome) {
