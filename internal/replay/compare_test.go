@@ -11,8 +11,9 @@ import (
 // differences is what a full rsync with checksums would change on a mirror, one line each. It looks at what an agent promises: names, types,
 // content, link targets, permissions without setuid and setgid, times, hard links.
 //
-// A mirror with a subset hears nothing of names outside it, so the times of the directories they are in may be older; nor is the time of the
-// root looked at, which .mirrorbus/ changes.
+// A mirror with a subset hears nothing of names outside it, so the times of the directories they are in may be older. A second-tier mirror finds
+// them as they are while its upstream works, which removes things before it sets times: what an announcement removes, it may remove at that moment,
+// and take that time over. Nor is the time of the root looked at, which .mirrorbus/ changes.
 func (w *world) differences(ctx context.Context, m *mirror) ([]string, error) {
 	argv := []string{"rsync", "-nc", "-aH", "--no-owner", "--no-group", "--no-devices", "--no-specials", "--chmod=ug-s", "--modify-window=-1",
 		"--delete", "--delete-excluded", "--out-format=%i %n%L", "-8"}
@@ -28,7 +29,7 @@ func (w *world) differences(ctx context.Context, m *mirror) ([]string, error) {
 		what, name, _ := strings.Cut(line, " ")
 		timeOnly := strings.HasPrefix(what, ".d..t......")
 		return what == "" || strings.HasPrefix(line, "ignoring unsafe symlink") || strings.HasPrefix(line, "skipping non-regular") ||
-			timeOnly && (name == "./" || len(m.filter) > 0)
+			timeOnly && (name == "./" || len(m.filter) > 0 || m.second)
 	}), nil
 }
 

@@ -48,6 +48,7 @@ type mirror struct {
 	name, dir, tree string
 	filter          []string // its subset
 	allLinks        bool     // takes symbolic links that leave the tree, too
+	second          bool     // pulls from another mirror
 	agent           *supervised
 
 	seen  event.Serial // the watcher's: what was applied, since when, the longest time without progress, and the reason
@@ -96,7 +97,7 @@ func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	join := regexp.MustCompile(`mirrorbus-join1\.[\w-]+`).FindString(out)
 	w.hub = w.daemon("hub", "hub", w.config())
 	subset := &mirror{name: "subset", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
-	for _, m := range []*mirror{{name: "empty", allLinks: true}, subset, {name: "shell", allLinks: true}, {name: "tier2"}} {
+	for _, m := range []*mirror{{name: "empty", allLinks: true}, subset, {name: "shell", allLinks: true}, {name: "tier2", second: true}} {
 		w.enrol(m, join)
 	}
 	w.pullThroughShell(w.mirrors[2])
