@@ -57,7 +57,11 @@ func (b *batch) renames(t *tree) {
 // stages runs the stages after the capture: content; then, once that is complete, the captured indexes; then deletions.
 func (b *batch) stages(ctx context.Context, t *tree) error {
 	failpoint.Here("content.before")
-	for _, r := range b.plan.Runs(plan.Content) {
+	runs, err := b.lacking(t)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
 		if err := b.do(ctx, plan.Content, Job(r)); err != nil {
 			return err
 		}

@@ -46,4 +46,7 @@ var ofTree = []mutant{
 		"listener", "TestAnUpstreamThatIsAlwaysBehindHoldsNothingUpThatItHas"},
 	{"a directory is read however much it holds", "listener/plan/cost.go", `f.entries = max(known, n)`, `f.entries = n`, "listener/plan", "TestManyNamesAreBroughtByTheCheapestMeans"},
 	{"a directory is read though that spares nothing", "listener/plan/cost.go", `saved < float64(m.cost.Run) {`, `saved < 0 {`, "listener/plan", "TestManyNamesAreBroughtByTheCheapestMeans"},
+	{"what is newer than announced is not asked for", "listener/lacking.go", `info.Size() == r.Size && event.StampOf(info.ModTime()).Agrees(r.MTime), nil`, `info.Size() == r.Size, nil`,
+		"listener", "TestWhatIsHereIsNotAskedForAgain"},
+	{"what is here is asked for again", "listener/lacking.go", `if dir := parentOf(p); !here || !dirs[dir] {`, `if dir := parentOf(p); true {`, "listener", "TestWhatIsHereIsNotAskedForAgain"},
 }
