@@ -169,6 +169,18 @@ func (m *master) start() (h *trigger.Hub, stop func()) {
 	return h, stop
 }
 
+// relayed waits until nothing waits to be sent.
+func (m *master) relayed(h *trigger.Hub) {
+	m.t.Helper()
+	testenv.WaitFor(m.t, bound, func() error {
+		s, err := h.Status(m.t.Context())
+		if err == nil && s.Transports[0].Waiting != 0 {
+			err = fmt.Errorf("%d wait", s.Transports[0].Waiting)
+		}
+		return err
+	})
+}
+
 // run runs f until the function that is returned is called, or the test ends.
 func run(t *testing.T, f func(context.Context) error) (end func()) {
 	t.Helper()
