@@ -38,6 +38,39 @@ func (c *CheckedTransport) Publish(ctx context.Context, m Message) error {
 	return c.next.Publish(ctx, m)
 }
 
+// Batch is the transport as a BatchPublisher, nil if it is none. What does not pass Check is refused and the rest is sent.
+func (c *CheckedTransport) Batch() BatchPublisher {
+	if b, ok := c.next.(BatchPublisher); ok {
+		return checkedBatch{c, b}
+	}
+	return nil
+}
+
+type checkedBatch struct {
+	c    *CheckedTransport
+	next BatchPublisher
+}
+
+// PublishAll implements BatchPublisher.
+func (b checkedBatch) PublishAll(ctx context.Context, ms []Message) []error {
+	errs := make([]error, len(ms))
+	var good []Message
+	var places []int
+	for i, m := range ms {
+		if err := b.c.caps.Check(m); err != nil {
+			errs[i] = fmt.Errorf("publish on %.80s: %w", m.Topic, err)
+			continue
+		}
+		good, places = append(good, m), append(places, i)
+	}
+	if len(good) > 0 {
+		for i, err := range b.next.PublishAll(ctx, good) {
+			errs[places[i]] = err
+		}
+	}
+	return errs
+}
+
 // Run implements Transport.
 func (c *CheckedTransport) Run(ctx context.Context, subs []Subscription, r Receiver) error {
 	if !c.running.CompareAndSwap(false, true) {
@@ -72,6 +105,19 @@ func (c *CheckedTransport) PeerCount() int {
 		return p.PeerCount()
 	}
 	return 0
+}
+
+// A Counter is a transport that counts what it sees, since it was opened.
+type Counter interface{ Counters() map[string]uint64 }
+
+// Counters are what the transport has counted by name, and "dropped", the deliveries that Checked has dropped.
+func (c *CheckedTransport) Counters() map[string]uint64 {
+	all := map[string]uint64{}
+	if n, ok := c.next.(Counter); ok {
+		all = n.Counters()
+	}
+	all["dropped"] += c.dropped.Load()
+	return all
 }
 
 // checkedReceiver stands between the transport and the receiver during one Run.

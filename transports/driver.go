@@ -32,12 +32,24 @@ type Env struct {
 	// PeerName tells whose key this is, or an error that says why it is not welcome (unknown, revoked, expired).
 	PeerName func(key ssh.PublicKey) (string, error)
 
-	// Allowed says whether the named peer may do this: subscribe to the topic, or else publish on it. nil means yes.
+	// Allowed says whether the named peer may do this: subscribe to the topic, or else publish on it. The peer "" is anybody. nil means yes.
 	Allowed func(peer string, t Topic, subscribe bool) error
 
 	// Backlog yields what a subscriber at position have has missed on a topic, oldest first, then ends. Transports with Resumes use it on
 	// the publishing side. nil means there is none.
 	Backlog func(ctx context.Context, t Topic, have string) iter.Seq2[Message, error]
+
+	// Bookmarks is where a transport that reads a log keeps its position. nil means that there is no place for it.
+	Bookmarks Bookmarks
+}
+
+// Bookmarks keeps a few short texts for transports, durably. The names begin with that of the driver.
+type Bookmarks interface {
+	// Bookmark returns what was kept under the name, "" if nothing was.
+	Bookmark(ctx context.Context, name string) (string, error)
+
+	// SetBookmark keeps a text under the name in place of what was kept there.
+	SetBookmark(ctx context.Context, name, text string) error
 }
 
 // A Driver describes one transport to the registry.

@@ -72,6 +72,13 @@ type Transport interface {
 	Publish(ctx context.Context, m Message) error
 }
 
+// A BatchPublisher is a transport that sends several messages faster together than one after the other.
+type BatchPublisher interface {
+	// PublishAll is Publish for each of ms, begun in their order, without waiting for one before the next is sent. The error of each has the
+	// place of its message.
+	PublishAll(ctx context.Context, ms []Message) []error
+}
+
 // A Receiver takes what a Transport delivers.
 type Receiver interface {
 	// Connected is called once per Run when the subscription stands, before any Receive; what was sent earlier may be lost.

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +17,9 @@ import (
 type server struct {
 	t       testing.TB
 	argv    []string
+	env     []string // beside that of the test
 	logFile string
+	limit   time.Duration // for starting and for ending; 10 s if zero
 	ready   func() error
 
 	cmd    *exec.Cmd
@@ -31,7 +34,7 @@ func (s *server) start() error {
 	}
 	defer log.Close() //nolint:errcheck // the child has its own
 	cmd := exec.Command(s.argv[0], s.argv[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -42,7 +45,7 @@ func (s *server) start() error {
 		close(exited)
 	}()
 	s.cmd, s.exited = cmd, exited
-	err = poll(10*time.Second, func() error {
+	err = poll(s.bound(), func() error {
 		select {
 		case <-exited:
 			return nil
@@ -56,6 +59,8 @@ func (s *server) start() error {
 	s.Kill()
 	return errors.Join(err, fmt.Errorf("%s did not start: %s", s.argv[0], s.Log()))
 }
+
+func (s *server) bound() time.Duration { return cmp.Or(s.limit, 10*time.Second) }
 
 // Start runs the server again after Stop or Kill, on the same port.
 func (s *server) Start() {
@@ -89,7 +94,7 @@ func (s *server) end(sig syscall.Signal) {
 	syscall.Kill(-s.PID(), sig)             //nolint:errcheck // it may be gone already
 	select {
 	case <-s.exited:
-	case <-time.After(10 * time.Second):
+	case <-time.After(s.bound()):
 		s.t.Errorf("%s did not end on %v", s.argv[0], sig)
 	}
 }

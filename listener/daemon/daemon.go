@@ -22,6 +22,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/bookmark"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
 )
 
@@ -71,7 +72,7 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 	d.agent, err = listener.Open(ctx, listener.Options{
 		Mirror: conf.Name, Signer: d.signer, Gate: d.gate(), State: string(conf.State), Modules: modules,
 		LookEvery: conf.LookEvery.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread, Patience: patience,
-		Schema: []sqlite.Component{outbox.Schema()},
+		Schema: []sqlite.Component{outbox.Schema(), bookmark.Schema()},
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, names)
 		},
@@ -102,7 +103,7 @@ func (d *Daemon) gate() event.Gate {
 
 // Env is what the agent lends to its transports.
 func (d *Daemon) Env() transports.Env {
-	return transports.Env{Self: d.conf.Name, Log: d.log, Signer: d.signer}
+	return transports.Env{Self: d.conf.Name, Log: d.log, Signer: d.signer, Bookmarks: bookmark.Store{DB: d.agent.DB()}}
 }
 
 // AddOutlets tells the daemon its transports.

@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/amqp"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
 )
 
@@ -10,5 +11,6 @@ import (
 func Registry() transports.Registry {
 	return transports.Registry{
 		hub.Driver(),
+		amqp.Driver(),
 	}
 }

@@ -21,8 +21,8 @@ type Publisher interface {
 // Options describe a Relay. DB, Name and Transport are required.
 type Options struct {
 	DB        *sql.DB
-	Name      string // of the transport, as given to Put
-	Transport Publisher
+	Name      string                  // of the transport, as given to Put
+	Transport Publisher               // one that has a method Batch, as transports.CheckedTransport, is given several messages at a time
 	Caps      transports.Capabilities // only MaxBody is looked at
 	Log       *slog.Logger            // nil: nothing is logged
 
@@ -38,6 +38,8 @@ type Relay struct {
 	o         Options
 	wake      chan struct{} // holds one token
 	connected chan struct{} // holds one token
+
+	batch transports.BatchPublisher // nil if the transport is none
 
 	// The rest is touched by Run alone.
 	pause transports.Pause
@@ -63,8 +65,14 @@ func NewRelay(o Options) *Relay {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
 	}
+	var batch transports.BatchPublisher
+	if b, ok := o.Transport.(interface {
+		Batch() transports.BatchPublisher
+	}); ok {
+		batch = b.Batch()
+	}
 	return &Relay{
-		o: o, wake: make(chan struct{}, 1), connected: make(chan struct{}, 1),
+		o: o, batch: batch, wake: make(chan struct{}, 1), connected: make(chan struct{}, 1),
 		pause: transports.Pause{Min: o.Min, Max: o.Max}, stuck: make(map[transports.Topic]bool),
 	}
 }
@@ -169,6 +177,7 @@ func (r *Relay) drain(ctx context.Context) error {
 		if len(batch) == 0 {
 			return first
 		}
+		batch = r.sendTogether(ctx, batch)
 		if err := r.sendAll(ctx, batch); err != nil && first == nil {
 			first = err
 		}
@@ -176,6 +185,37 @@ func (r *Relay) drain(ctx context.Context) error {
 			return errors.Join(first, r.forget(ctx))
 		}
 	}
+}
+
+// sendTogether sends of a batch what the transport takes together, and returns the rest, which is to be sent one by one: so a message that is
+// refused, and those that went down with it, hold up only their own topics.
+func (r *Relay) sendTogether(ctx context.Context, batch []waiting) (rest []waiting) {
+	if r.batch == nil {
+		return batch
+	}
+	var together []waiting
+	var messages []transports.Message
+	n := 0
+	for ; n < len(batch) && len(batch[n].Body) > 0; n++ { // up to one that is too large, and was not read
+		if m := batch[n]; !r.stuck[m.Topic] {
+			together, messages = append(together, m), append(messages, m.Message)
+		}
+	}
+	if len(together) < 2 {
+		return batch
+	}
+	failpoint.Here("relay.send")
+	bound, cancel := context.WithTimeoutCause(ctx, r.o.Timeout, errNoAnswer)
+	defer cancel()
+	for i, err := range r.batch.PublishAll(bound, messages) {
+		if err != nil {
+			rest = append(rest, together[i])
+			continue
+		}
+		r.sent = append(r.sent, together[i].row)
+	}
+	failpoint.Here("relay.sent")
+	return append(rest, batch[n:]...)
 }
 
 // sendAll sends a batch, but of a topic only up to what fails. Its error is the first one met.

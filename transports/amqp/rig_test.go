@@ -1,0 +1,96 @@
+package amqp_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/amqp"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+var vhosts atomic.Int64
+
+// A site is a vhost with a topology.
+type site struct {
+	t     testing.TB
+	node  *testenv.RabbitMQ
+	vhost string
+
+	mu    sync.Mutex
+	marks map[string]*marks // by process
+}
+
+// newSite makes a vhost on the node that the tests of this package share.
+func newSite(t testing.TB, topology amqp.Topology) *site {
+	t.Helper()
+	return siteOn(t, testenv.SharedRabbitMQ(t), topology)
+}
+
+func siteOn(t testing.TB, node *testenv.RabbitMQ, topology amqp.Topology) *site {
+	t.Helper()
+	s := &site{t: t, node: node, vhost: fmt.Sprint("v", vhosts.Add(1)), marks: map[string]*marks{}}
+	node.VHost(s.vhost)
+	conf := amqp.DefaultMasterConfig()
+	s.fill(&conf.Broker)
+	if err := amqp.Init(t.Context(), conf.Broker, topology); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *site) fill(b *amqp.Broker) {
+	b.Servers, b.VHost, b.User, b.Password = []string{s.node.URL()}, s.vhost, s.node.User, config.NewSecret(s.node.Password)
+}
+
+// open opens the transport of a process; conf may change its configuration.
+func (s *site) open(role transports.Role, name string, env transports.Env, mirror func(*amqp.MirrorConfig)) (transports.Transport, error) {
+	env.Self, env.Bookmarks = name, s.of(name)
+	if role == transports.Master {
+		conf := amqp.DefaultMasterConfig()
+		s.fill(&conf.Broker)
+		return transports.Registry{amqp.Driver()}.Open(role, "amqp", conf, env)
+	}
+	conf := amqp.DefaultMirrorConfig()
+	s.fill(&conf.Broker)
+	if mirror != nil {
+		mirror(conf)
+	}
+	return transports.Registry{amqp.Driver()}.Open(role, "amqp", conf, env)
+}
+
+// of is where a process keeps its positions.
+func (s *site) of(name string) *marks {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.marks[name] == nil {
+		s.marks[name] = &marks{kept: map[string]string{}}
+	}
+	return s.marks[name]
+}
+
+// marks are Bookmarks in memory.
+type marks struct {
+	mu   sync.Mutex
+	kept map[string]string
+}
+
+func (m *marks) Bookmark(_ context.Context, name string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept[name], nil
+}
+
+func (m *marks) SetBookmark(_ context.Context, name, text string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept[name] = text
+	return nil
+}
