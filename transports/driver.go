@@ -64,7 +64,37 @@ type Driver struct {
 
 	// Open makes a transport from what Config returned, filled by the operator. It checks the configuration and touches no network.
 	Open func(role Role, config any, env Env) (Transport, error)
+
+	// Examine looks at the other side as this process sees it, for `mirrorbus doctor`. It changes nothing. nil: there is nothing to see.
+	Examine func(ctx context.Context, role Role, config any, env Env) []Finding
 }
+
+// A Finding is what Examine has to say of one thing.
+type Finding struct {
+	Level  Level
+	What   string // with Err, if there is one, the whole finding
+	Err    error  // what is wrong
+	Remedy string // what to do about it
+}
+
+// A Level says how bad a finding is.
+type Level int
+
+// The levels.
+const (
+	LevelGood Level = iota
+	LevelWarn
+	LevelBad
+)
+
+// Good is a finding of what is well.
+func Good(what string) Finding { return Finding{Level: LevelGood, What: what} }
+
+// Warn is a finding of what works and should be otherwise.
+func Warn(what, remedy string, err error) Finding { return Finding{LevelWarn, what, err, remedy} }
+
+// Bad is a finding of what does not work.
+func Bad(what, remedy string, err error) Finding { return Finding{LevelBad, what, err, remedy} }
 
 // A Registry is an explicit list of drivers.
 type Registry []Driver

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 )
 
@@ -58,12 +59,12 @@ type Described struct {
 
 // A Status is what a master knows of itself and its mirrors.
 type Status struct {
-	Schema     int               `json:"schema"`
-	Name       string            `json:"name"`
-	Now        time.Time         `json:"now"`
-	Running    bool              `json:"running"` // false when read from the databases while no hub runs
-	Modules    []ModuleStatus    `json:"modules"`
-	Transports []TransportStatus `json:"transports,omitempty"`
+	Schema     int             `json:"schema"`
+	Name       string          `json:"name"`
+	Now        time.Time       `json:"now"`
+	Running    bool            `json:"running"` // false when read from the databases while no hub runs
+	Modules    []ModuleStatus  `json:"modules"`
+	Transports []outlet.Status `json:"transports,omitempty"`
 }
 
 // A ModuleStatus is one module and its mirrors.
@@ -97,17 +98,6 @@ const (
 	Away     = collector.Away
 	Diverged = collector.Diverged
 )
-
-// A TransportStatus is what the hub knows of one of its transports.
-type TransportStatus struct {
-	Name      string    `json:"name"`
-	Connected bool      `json:"connected"`
-	Since     time.Time `json:"since,omitzero"`
-	Error     string    `json:"error,omitempty"`
-	NextTry   time.Time `json:"next_try,omitzero"`
-	Waiting   int       `json:"waiting"` // messages in the outbox
-	Peers     int       `json:"peers,omitempty"`
-}
 
 // A Progress tells how many mirrors have a serial.
 type Progress struct {

@@ -184,7 +184,7 @@ func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 	t := transports.Topic{Kind: transports.Announce, Module: string(m)}
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
-	for _, o := range h.outlets {
+	for _, o := range h.outlets.All() {
 		failpoint.Here("head.send")
 		if err := o.Transport.Publish(ctx, message(t, headID(head), line)); err != nil {
 			h.log.Debug("head not sent", "module", m, "transport", o.Name, "error", err)

@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -10,7 +9,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -20,19 +18,11 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
-	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
-	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
-
-// An Outlet is a transport as the hub uses it.
-type Outlet struct {
-	Name      string
-	Transport transports.Transport
-	Caps      transports.Capabilities
-}
 
 // A Hub is the master's daemon: it exports and relays what is journalled, signs heads, and collects reports.
 type Hub struct {
@@ -45,30 +35,20 @@ type Hub struct {
 
 	publisher Publisher
 	exports   map[event.Module]*exported
-	outlets   []Outlet
-	relays    map[string]*outbox.Relay
-
-	mu     sync.Mutex
-	states map[string]transports.State
-	wake   chan struct{} // holds one token: something was journalled
+	outlets   *outlet.Set
+	wake      chan struct{} // holds one token: something was journalled
 }
 
 // NewHub makes a hub of what OpenParts opened. Its outlets are added with AddOutlets before Run, since they need the hub's Env.
 func NewHub(conf *Config, p *Parts, log *slog.Logger) *Hub {
 	h := &Hub{conf: *conf, journal: p.Journal, collector: p.Collector, trust: p.Trust, exports: p.exports, log: log, now: time.Now,
-		relays: map[string]*outbox.Relay{}, states: map[string]transports.State{}, wake: make(chan struct{}, 1)}
+		outlets: outlet.NewSet(p.Journal.DB(), log), wake: make(chan struct{}, 1)}
 	h.publisher = Publisher{Journal: p.Journal, Modules: conf.Modules, Now: h.now}
 	return h
 }
 
 // AddOutlets tells the hub its transports.
-func (h *Hub) AddOutlets(outlets []Outlet) {
-	for _, o := range outlets {
-		h.outlets = append(h.outlets, o)
-		h.relays[o.Name] = outbox.NewRelay(outbox.Options{DB: h.journal.DB(), Name: o.Name, Transport: o.Transport, Caps: o.Caps,
-			Log: h.log.With("transport", o.Name)})
-	}
-}
+func (h *Hub) AddOutlets(outlets ...outlet.Outlet) { h.outlets.Add(outlets...) }
 
 // Env is what the hub lends to its transports.
 func (h *Hub) Env(signer ssh.Signer) transports.Env {
@@ -77,14 +57,14 @@ func (h *Hub) Env(signer ssh.Signer) transports.Env {
 
 // Run serves until ctx ends or something breaks that trying again does not mend.
 func (h *Hub) Run(ctx context.Context) error {
-	if err := h.forgetOutlets(ctx); err != nil {
+	if err := h.outlets.Forget(ctx); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, o := range h.outlets {
-		g.Go(func() error { return h.keep(ctx, o) })
-		g.Go(func() error { return h.relays[o.Name].Run(ctx) })
-	}
+	h.outlets.Run(ctx, g, h.subscriptions(), func(name string) transports.Receiver {
+		return &reports{gate: event.Gate{Trust: h.trust}, allowed: h.allowed, collector: h.collector, now: h.now, log: h.log.With("transport", name),
+			quiet: rate.NewLimiter(rate.Every(10*time.Second), 6)}
+	})
 	for _, x := range h.exports {
 		g.Go(func() error { return h.announceLoop(ctx, x) })
 	}
@@ -92,37 +72,12 @@ func (h *Hub) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// forgetOutlets drops what waits for transports that are no longer configured: nobody would ever send it.
-func (h *Hub) forgetOutlets(ctx context.Context) error {
-	names := []string{}
-	for _, o := range h.outlets {
-		names = append(names, o.Name)
-	}
-	var dropped map[string]int
-	err := sqlite.Tx(ctx, h.journal.DB(), func(tx *sql.Tx) (err error) {
-		dropped, err = outbox.Forget(ctx, tx, names)
-		return err
-	})
-	for name, n := range dropped {
-		h.log.Warn("dropped what waited for a transport that is not configured", "transport", name, "messages", n)
-	}
-	return err
-}
-
-// keep holds one transport connected and subscribed to the reports on every module.
-func (h *Hub) keep(ctx context.Context, o Outlet) error {
-	var subs []transports.Subscription
+// subscriptions are to the reports on every module.
+func (h *Hub) subscriptions() (subs []transports.Subscription) {
 	for _, m := range h.conf.Modules {
 		subs = append(subs, transports.Subscription{Topic: transports.Topic{Kind: transports.Report, Module: m.Name}})
 	}
-	log := h.log.With("transport", o.Name)
-	r := &reports{gate: event.Gate{Trust: h.trust}, allowed: h.allowed, collector: h.collector, now: h.now, log: log,
-		quiet: rate.NewLimiter(rate.Every(10*time.Second), 6), connected: h.relays[o.Name].Connected}
-	return transports.Keep(ctx, o.Transport, subs, r, transports.KeepOptions{Log: log, State: func(s transports.State) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.states[o.Name] = s
-	}})
+	return subs
 }
 
 // Publish journals a change. It is exported and sent at once, but not waited for: from the journal both will be done whatever happens.
@@ -154,9 +109,7 @@ func (h *Hub) announceLoop(ctx context.Context, x *exported) error {
 			h.note(x, err)
 		}
 		failpoint.Here("publish.exported")
-		for _, relay := range h.relays {
-			relay.Wake()
-		}
+		h.outlets.Wake()
 		token(h.wake)
 	}
 }
@@ -254,7 +207,7 @@ func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter
 // fitting is the announcement with its path set, or alone where a transport that resumes could not carry both.
 func (h *Hub) fitting(a journal.Stored) []byte {
 	body := a.Body()
-	for _, o := range h.outlets {
+	for _, o := range h.outlets.All() {
 		if o.Caps.Resumes && len(body) > o.Caps.MaxBody {
 			return a.Line
 		}

@@ -24,7 +24,6 @@ type reports struct {
 	collector *collector.Collector
 	now       func() time.Time
 	log       *slog.Logger
-	connected func()
 
 	mu      sync.Mutex
 	refused int64
@@ -32,11 +31,7 @@ type reports struct {
 }
 
 // Connected implements transports.Receiver.
-func (r *reports) Connected() {
-	if r.connected != nil {
-		r.connected()
-	}
-}
+func (r *reports) Connected() {}
 
 // Receive implements transports.Receiver. Only a report that could not be stored is asked for again.
 func (r *reports) Receive(ctx context.Context, m transports.Message) error {

@@ -24,6 +24,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/mem"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -132,7 +133,7 @@ func (m *master) hubOf(parts *trigger.Parts) *trigger.Hub {
 		m.bus = mem.NewBus(mem.Options{Capabilities: m.caps, Backlog: h.Env(parts.Signer).Backlog})
 	}
 	if len(m.conf.Transport) > 0 {
-		h.AddOutlets([]trigger.Outlet{{Name: "mem", Transport: m.bus.Connect(m.conf.Name), Caps: m.caps}})
+		h.AddOutlets(outlet.Outlet{Name: "mem", Transport: m.bus.Connect(m.conf.Name), Caps: m.caps})
 	}
 	return h
 }

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
-	"github.com/mirrorbus/mirrorbus/transports"
-	"github.com/mirrorbus/mirrorbus/transports/outbox"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
@@ -23,7 +21,7 @@ func (h *Hub) Status(ctx context.Context) (Status, error) {
 		s.Modules = append(s.Modules, ms)
 	}
 	var err error
-	s.Transports, err = h.transportStatus(ctx)
+	s.Transports, err = h.outlets.Status(ctx)
 	return s, err
 }
 
@@ -99,31 +97,4 @@ func (h *Hub) tip(ctx context.Context, m event.Module) (collector.Tip, error) {
 		t.At = a.Created
 	}
 	return t, nil
-}
-
-func (h *Hub) transportStatus(ctx context.Context) ([]TransportStatus, error) {
-	stats, err := outbox.Stats(ctx, h.journal.DB())
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var all []TransportStatus
-	for _, o := range h.outlets {
-		st := h.states[o.Name]
-		t := TransportStatus{Name: o.Name, Connected: st.Connected, Since: st.Since, NextTry: st.Next}
-		if st.Err != nil {
-			t.Error = st.Err.Error()
-		}
-		if p, ok := o.Transport.(transports.PeerCounter); ok {
-			t.Peers = p.PeerCount()
-		}
-		for _, s := range stats {
-			if s.Transport == o.Name {
-				t.Waiting = s.Waiting
-			}
-		}
-		all = append(all, t)
-	}
-	return all, nil
 }

@@ -75,9 +75,7 @@ func (a *app) agent(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, socket.Close())
 	}
-	for _, o := range outlets {
-		d.AddOutlets([]daemon.Outlet{{Name: o.name, Transport: o.transport, Caps: o.caps}})
-	}
+	d.AddOutlets(outlets...)
 	return a.serve(ctx, func(ctx context.Context) error { return control.Serve(ctx, socket, d.Handler()) }, d.Run)
 }
 

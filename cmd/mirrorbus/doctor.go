@@ -8,11 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/doctor"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/daemon"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/all"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
@@ -85,6 +87,7 @@ func masterChecks(conf *trigger.Config) []doctor.Check {
 	if c, ok := conf.Transport["hub"].(*hub.ServerConfig); ok {
 		checks = append(checks, doctor.Dial("hub", localAddress(c.Listen)))
 	}
+	checks = append(checks, transportChecks(conf.Transport, transports.Master, conf.Name)...)
 	return append(checks, doctor.Socket("hub daemon", string(conf.Socket)))
 }
 
@@ -102,7 +105,34 @@ func mirrorChecks(conf *listener.Config) []doctor.Check {
 	if c, ok := conf.Transport["hub"].(*hub.ClientConfig); ok {
 		checks = append(checks, doctor.Dial("hub", c.Address))
 	}
+	checks = append(checks, transportChecks(conf.Transport, transports.Mirror, conf.Name)...)
 	return append(checks, doctor.Socket("agent daemon", string(conf.Socket)))
+}
+
+// transportChecks are what the transports themselves have to say.
+func transportChecks(sections config.Sections, role transports.Role, self string) (checks []doctor.Check) {
+	for _, name := range sections.Names() {
+		driver, err := all.Registry().Lookup(name)
+		if err != nil || driver.Examine == nil {
+			continue // the configuration was checked
+		}
+		checks = append(checks, doctor.Check{Name: name, RunAll: func(ctx context.Context) (found []doctor.Finding) {
+			for _, f := range driver.Examine(ctx, role, sections[name], transports.Env{Self: self}) {
+				found = append(found, doctor.Finding{Level: levels[f.Level], Detail: joined(f.What, f.Err), Remedy: f.Remedy})
+			}
+			return found
+		}})
+	}
+	return checks
+}
+
+var levels = map[transports.Level]doctor.Level{transports.LevelGood: doctor.OK, transports.LevelWarn: doctor.Warn, transports.LevelBad: doctor.Bad}
+
+func joined(what string, err error) string {
+	if err == nil {
+		return what
+	}
+	return what + ": " + err.Error()
 }
 
 // localAddress is how a daemon of this host that listens on any address is reached.

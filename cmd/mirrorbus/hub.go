@@ -12,6 +12,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/all"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -49,22 +50,13 @@ func (a *app) hub(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, socket.Close())
 	}
-	for _, o := range outlets {
-		hub.AddOutlets([]trigger.Outlet{{Name: o.name, Transport: o.transport, Caps: o.caps}})
-	}
+	hub.AddOutlets(outlets...)
 	return a.serve(ctx, func(ctx context.Context) error { return control.Serve(ctx, socket, hub.Handler()) }, hub.Run)
 }
 
-// An outlet is an opened transport.
-type outlet struct {
-	name      string
-	transport transports.Transport
-	caps      transports.Capabilities
-}
-
 // outlets opens the transports that the configuration names.
-func (a *app) outlets(sections config.Sections, role transports.Role, env transports.Env) ([]outlet, error) {
-	var opened []outlet
+func (a *app) outlets(sections config.Sections, role transports.Role, env transports.Env) ([]outlet.Outlet, error) {
+	var opened []outlet.Outlet
 	for _, name := range sections.Names() {
 		driver, err := all.Registry().Lookup(name)
 		if err != nil {
@@ -74,7 +66,7 @@ func (a *app) outlets(sections config.Sections, role transports.Role, env transp
 		if err != nil {
 			return nil, asConfigFault(err)
 		}
-		opened = append(opened, outlet{name, t, driver.Capabilities(role)})
+		opened = append(opened, outlet.Outlet{Name: name, Transport: t, Caps: driver.Capabilities(role)})
 	}
 	return opened, nil
 }

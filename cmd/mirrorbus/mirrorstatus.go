@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -78,8 +79,8 @@ func (a *app) printLinks(s daemon.Status) error {
 		if t.Waiting > 0 {
 			fmt.Fprintf(a.out, ", %s to send", plural(t.Waiting, "report"))
 		}
-		if t.Error != "" {
-			fmt.Fprintf(a.out, ": %s", t.Error)
+		if trouble := cmp.Or(t.Error, t.SendError); trouble != "" {
+			fmt.Fprintf(a.out, ": %s", trouble)
 		}
 		if !t.NextTry.IsZero() {
 			fmt.Fprintf(a.out, "; tries again in %s", short(max(t.NextTry.Sub(s.At), 0)))

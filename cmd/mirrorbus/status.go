@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -135,7 +136,7 @@ func (a *app) printTransports(s trigger.Status) error {
 			if !t.Connected {
 				state = "not connected"
 			}
-			cells := []any{"transport " + t.Name, state, plural(t.Peers, "peer"), plural(t.Waiting, "message") + " waiting", t.Error}
+			cells := []any{"transport " + t.Name, state, plural(t.Peers, "peer"), plural(t.Waiting, "message") + " waiting", cmp.Or(t.Error, t.SendError)}
 			row(cells...)
 		}
 	})

@@ -40,10 +40,11 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// A Check looks at one thing.
+// A Check looks at one thing, or at several that belong together. One of Run and RunAll is set.
 type Check struct {
-	Name string
-	Run  func(ctx context.Context) Finding
+	Name   string
+	Run    func(ctx context.Context) Finding
+	RunAll func(ctx context.Context) []Finding
 }
 
 // perCheck bounds one check: a doctor does not wait for the dead.
@@ -54,12 +55,19 @@ func Run(ctx context.Context, checks []Check, show func(Finding) error) (bool, e
 	well := true
 	for _, c := range checks {
 		one, cancel := context.WithTimeout(ctx, perCheck)
-		f := c.Run(one)
+		var found []Finding
+		if c.Run != nil {
+			found = append(found, c.Run(one))
+		} else {
+			found = c.RunAll(one)
+		}
 		cancel()
-		f.Check = c.Name
-		well = well && f.Level != Bad
-		if err := show(f); err != nil {
-			return well, err
+		for _, f := range found {
+			f.Check = c.Name
+			well = well && f.Level != Bad
+			if err := show(f); err != nil {
+				return well, err
+			}
 		}
 	}
 	return well, ctx.Err()
@@ -88,7 +96,7 @@ func warn(remedy, format string, args ...any) Finding {
 
 // Key checks that the key can be used and, if trust is not empty, that the trust file lets it sign for name in each namespace.
 func Key(key, agent, trust, revoked, name string, kinds ...event.Kind) Check {
-	return Check{"key", func(context.Context) Finding {
+	return Check{Name: "key", Run: func(context.Context) Finding {
 		signer, err := signers.OpenSigner(key, agent)
 		if err != nil {
 			return bad("make one with mirrorbus init, or mend its permissions", "%v", err)
@@ -117,7 +125,7 @@ const mendTrust = "see that trust and revoked name files of the forms that ssh-k
 
 // Trust checks the trust file itself.
 func Trust(path, revoked string) Check {
-	return Check{"trust file", func(context.Context) Finding {
+	return Check{Name: "trust file", Run: func(context.Context) Finding {
 		if err := signers.Check(path); err != nil {
 			return bad("whoever can write it decides whom you trust: chmod go-w", "%v", err)
 		}
@@ -134,7 +142,7 @@ func Trust(path, revoked string) Check {
 
 // Folder checks that a folder is there and, if write, that this user can write in it; and that there is room.
 func Folder(name, path string, write bool) Check {
-	return Check{name, func(context.Context) Finding {
+	return Check{Name: name, Run: func(context.Context) Finding {
 		fi, err := os.Stat(path)
 		switch {
 		case err != nil:
@@ -184,7 +192,7 @@ func room(path string) Finding {
 
 // Dial checks that something listens at a TCP address.
 func Dial(name, address string) Check {
-	return Check{name, func(ctx context.Context) Finding {
+	return Check{Name: name, Run: func(ctx context.Context) Finding {
 		start := time.Now()
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err != nil {
@@ -203,7 +211,7 @@ func Links(tree string, followed []string) Check {
 	for _, f := range followed {
 		known[strings.Trim(f, "/")] = true
 	}
-	return Check{"symbolic links in " + tree, func(context.Context) Finding {
+	return Check{Name: "symbolic links in " + tree, Run: func(context.Context) Finding {
 		var found []string
 		for _, pattern := range []string{"*", "*/*"} {
 			names, err := fs.Glob(os.DirFS(tree), pattern)
@@ -239,7 +247,7 @@ func linkedFolder(name string) bool {
 
 // Socket checks that a daemon answers on its control socket.
 func Socket(name, path string) Check {
-	return Check{name, func(ctx context.Context) Finding {
+	return Check{Name: name, Run: func(ctx context.Context) Finding {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err != nil {
 			return warn("start it, or run this as a user of its group", "%v", err)

@@ -3,12 +3,11 @@ package daemon
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/listener"
-	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
 
 // Schema is the version of the types that travel on the control socket and that --json prints.
@@ -19,17 +18,7 @@ type Status struct {
 	Schema  int  `json:"schema"`
 	Running bool `json:"running"` // false when read from the inbox while no agent runs
 	listener.Status
-	Transports []TransportStatus `json:"transports,omitempty"`
-}
-
-// A TransportStatus is where one transport stands.
-type TransportStatus struct {
-	Name      string    `json:"name"`
-	Connected bool      `json:"connected"`
-	Since     time.Time `json:"since,omitzero"`
-	Error     string    `json:"error,omitempty"`
-	NextTry   time.Time `json:"next_try,omitzero"`
-	Waiting   int       `json:"waiting"` // reports in the outbox
+	Transports []outlet.Status `json:"transports,omitempty"`
 }
 
 // handler answers:
@@ -68,24 +57,6 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	if s.Status, err = d.agent.Status(ctx); err != nil {
 		return s, err
 	}
-	stats, err := outbox.Stats(ctx, d.agent.DB())
-	if err != nil {
-		return s, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, o := range d.outlets {
-		st := d.states[o.Name]
-		t := TransportStatus{Name: o.Name, Connected: st.Connected, Since: st.Since, NextTry: st.Next}
-		if st.Err != nil {
-			t.Error = st.Err.Error()
-		}
-		for _, w := range stats {
-			if w.Transport == o.Name {
-				t.Waiting = w.Waiting
-			}
-		}
-		s.Transports = append(s.Transports, t)
-	}
-	return s, nil
+	s.Transports, err = d.outlets.Status(ctx)
+	return s, err
 }

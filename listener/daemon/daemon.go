@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -24,14 +23,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/bookmark"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
-
-// An Outlet is a transport as the agent uses it.
-type Outlet struct {
-	Name      string
-	Transport transports.Transport
-	Caps      transports.Capabilities
-}
 
 // A Daemon is an agent with all that it needs.
 type Daemon struct {
@@ -40,13 +33,11 @@ type Daemon struct {
 	trust   *signers.Store
 	log     *slog.Logger
 	agent   *listener.Agent
-	outlets []Outlet
-	relays  map[string]*outbox.Relay
+	outlets *outlet.Set
 	runners map[event.Module]*rsync.Runner // of the modules that have an upstream
 	now     func() time.Time
 
 	mu        sync.Mutex
-	states    map[string]transports.State
 	verifying map[event.Module]bool
 }
 
@@ -76,15 +67,22 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, names)
 		},
-		Reported: d.wakeRelays, Publish: d.publish, Log: log,
+		Reported: func() { d.outlets.Wake() },
+		Publish: func(ctx context.Context, via string, m transports.Message) error {
+			return d.outlets.Publish(ctx, via, m)
+		}, Log: log,
 	})
-	return d, err
+	if err != nil {
+		return d, err
+	}
+	d.outlets = outlet.NewSet(d.agent.DB(), log)
+	return d, nil
 }
 
 // bare is a daemon with its keys and nothing else.
 func bare(conf *listener.Config) (*Daemon, error) {
-	d := &Daemon{conf: *conf, log: slog.New(slog.DiscardHandler), relays: map[string]*outbox.Relay{}, runners: map[event.Module]*rsync.Runner{},
-		now: time.Now, states: map[string]transports.State{}, verifying: map[event.Module]bool{}}
+	d := &Daemon{conf: *conf, log: slog.New(slog.DiscardHandler), runners: map[event.Module]*rsync.Runner{},
+		now: time.Now, verifying: map[event.Module]bool{}}
 	var err error
 	if d.signer, d.trust, err = conf.Open(); err != nil {
 		return nil, err
@@ -107,50 +105,24 @@ func (d *Daemon) Env() transports.Env {
 }
 
 // AddOutlets tells the daemon its transports.
-func (d *Daemon) AddOutlets(outlets []Outlet) {
-	for _, o := range outlets {
-		d.outlets = append(d.outlets, o)
-		d.relays[o.Name] = outbox.NewRelay(outbox.Options{DB: d.agent.DB(), Name: o.Name, Transport: o.Transport, Caps: o.Caps,
-			Log: d.log.With("transport", o.Name)})
-	}
-}
+func (d *Daemon) AddOutlets(outlets ...outlet.Outlet) { d.outlets.Add(outlets...) }
 
 // Run works until ctx ends.
 func (d *Daemon) Run(ctx context.Context) error {
-	if err := d.forgetOutlets(ctx); err != nil {
+	if err := d.outlets.Forget(ctx); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, o := range d.outlets {
-		g.Go(func() error { return d.keep(ctx, o) })
-		g.Go(func() error { return d.relays[o.Name].Run(ctx) })
-	}
+	d.outlets.Run(ctx, g, d.subscriptions(ctx), d.agent.Receiver)
 	g.Go(func() error { return d.agent.Run(ctx) })
 	return g.Wait()
-}
-
-// forgetOutlets drops the reports that wait for transports that are no longer configured: nobody would ever send them.
-func (d *Daemon) forgetOutlets(ctx context.Context) error {
-	names := []string{}
-	for _, o := range d.outlets {
-		names = append(names, o.Name)
-	}
-	var dropped map[string]int
-	err := sqlite.Tx(ctx, d.agent.DB(), func(tx *sql.Tx) (err error) {
-		dropped, err = outbox.Forget(ctx, tx, names)
-		return err
-	})
-	for name, n := range dropped {
-		d.log.Warn("dropped what waited for a transport that is not configured", "transport", name, "messages", n)
-	}
-	return err
 }
 
 // Close closes what Open opened, once Run has returned.
 func (d *Daemon) Close() error { return d.agent.Close() }
 
-func (d *Daemon) keep(ctx context.Context, o Outlet) error {
-	var subs []transports.Subscription
+// subscriptions are to the announcements of every module, from where this mirror stands.
+func (d *Daemon) subscriptions(ctx context.Context) (subs []transports.Subscription) {
 	for _, m := range d.conf.Modules {
 		name := event.Module(m.Name)
 		subs = append(subs, transports.Subscription{
@@ -158,23 +130,7 @@ func (d *Daemon) keep(ctx context.Context, o Outlet) error {
 			Have:  func() string { return d.position(ctx, name) },
 		})
 	}
-	r := receiver{d.agent.Receiver(o.Name), d.relays[o.Name]}
-	return transports.Keep(ctx, o.Transport, subs, r, transports.KeepOptions{Log: d.log.With("transport", o.Name), State: func(s transports.State) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.states[o.Name] = s
-	}})
-}
-
-// receiver tells the relay of a transport, too, that it is connected.
-type receiver struct {
-	transports.Receiver
-	relay *outbox.Relay
-}
-
-func (r receiver) Connected() {
-	r.Receiver.Connected()
-	r.relay.Connected()
+	return subs
 }
 
 // position is where this mirror stands with a module, as a hub understands it: EPOCH:SERIAL, "" if it has nothing yet.
@@ -190,22 +146,6 @@ func (d *Daemon) position(ctx context.Context, m event.Module) string {
 		}
 	}
 	return ""
-}
-
-func (d *Daemon) wakeRelays() {
-	for _, r := range d.relays {
-		r.Wake()
-	}
-}
-
-// publish sends a message that is not worth storing.
-func (d *Daemon) publish(ctx context.Context, via string, m transports.Message) error {
-	for _, o := range d.outlets {
-		if o.Name == via {
-			return o.Transport.Publish(ctx, m)
-		}
-	}
-	return fmt.Errorf("transport %s: %w", via, errors.ErrUnsupported)
 }
 
 // Agent is the agent, for the commands.

@@ -20,6 +20,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener/daemon"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/mem"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
 
 func TestVerify(t *testing.T) {
@@ -184,7 +185,7 @@ func TestPositionAndReports(t *testing.T) {
 	d := w.open()
 	w.runUntilCurrent(d)
 	have := make(chan string, 1)
-	d.AddOutlets([]daemon.Outlet{{Name: "mem", Transport: asked{bus.Connect("one"), have}, Caps: mem.All()}})
+	d.AddOutlets(outlet.Outlet{Name: "mem", Transport: asked{bus.Connect("one"), have}, Caps: mem.All()})
 	w.run(d)
 	st, err := w.journal.State(t.Context(), "m")
 	check(t, err)

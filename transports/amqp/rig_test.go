@@ -3,10 +3,13 @@ package amqp_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
@@ -93,4 +96,43 @@ func (m *marks) SetBookmark(_ context.Context, name, text string) error {
 	defer m.mu.Unlock()
 	m.kept[name] = text
 	return nil
+}
+
+// user makes a user with a password who may configure nothing.
+func (s *site) user(name, password, write, read string) {
+	s.t.Helper()
+	s.node.API(http.MethodPut, "/api/users/"+name, map[string]any{"password": password, "tags": ""}, nil)
+	s.node.API(http.MethodPut, "/api/permissions/"+s.vhost+"/"+name, map[string]any{"configure": "^$", "write": write, "read": read}, nil)
+}
+
+// send publishes a message as anybody could, and waits until the broker has it.
+func (s *site) send(exchange, key string, headers amqp091.Table) {
+	s.t.Helper()
+	ch := s.channel()
+	if err := ch.Confirm(false); err != nil {
+		s.t.Fatal(err)
+	}
+	c, err := ch.PublishWithDeferredConfirm(exchange, key, false, false, amqp091.Publishing{Headers: headers, Body: []byte("x")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !c.Wait() {
+		s.t.Fatalf("the broker does not take a message on %s", key)
+	}
+}
+
+// channel is one of a plain connection to the vhost, as its user who may do everything.
+func (s *site) channel() *amqp091.Channel {
+	s.t.Helper()
+	conn, err := amqp091.DialConfig(s.node.URL(), amqp091.Config{Vhost: s.vhost, SASL: []amqp091.Authentication{
+		&amqp091.PlainAuth{Username: s.node.User, Password: s.node.Password}}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the node may be gone
+	ch, err := conn.Channel()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ch
 }
