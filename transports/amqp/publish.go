@@ -5,26 +5,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-const (
-	// idle is how long a mirror keeps the connection that it has nothing to say on.
-	idle = time.Minute
-
-	// unblockTimeout is how long a message waits for a broker that takes none at the moment, before the sender is told.
-	unblockTimeout = 5 * time.Second
-)
+// idle is how long a mirror keeps the connection that it has nothing to say on.
+const idle = time.Minute
 
 // A publisher holds the connection for publishing, which is made when there is something to publish, and made anew when it is lost.
 type publisher struct {
 	t      *transport
-	window chan struct{} // holds one token for each message on its way
+	window *semaphore.Weighted // of the messages on their way
+	cancel context.CancelFunc  // ends an attempt to connect that is under way
+	life   context.Context     // is done when the publisher has been closed
 
 	mu      sync.Mutex
 	out     *outward // nil while there is none
@@ -34,7 +33,9 @@ type publisher struct {
 }
 
 func newPublisher(t *transport) *publisher {
-	return &publisher{t: t, window: make(chan struct{}, t.broker.Window)}
+	p := &publisher{t: t, window: semaphore.NewWeighted(int64(t.broker.Window))}
+	p.life, p.cancel = context.WithCancel(context.Background())
+	return p
 }
 
 // connect makes the connection unless there is one.
@@ -50,13 +51,16 @@ func (p *publisher) outward(ctx context.Context) (*outward, error) {
 	if p.ended {
 		return nil, transports.ErrNotConnected
 	}
-	if p.out != nil && !p.out.IsClosed() {
+	if p.out != nil && p.out.usable() {
 		return p.out, nil
 	}
 	if p.out != nil {
 		p.out.close()
 		p.out = nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.life, cancel)()
 	out, err := p.t.outward(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transports.ErrNotConnected, err)
@@ -77,6 +81,7 @@ func (p *publisher) drop(o *outward) {
 
 // close ends the connection for good.
 func (p *publisher) close() {
+	p.cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -119,44 +124,58 @@ func (p *publisher) end() {
 func (p *publisher) publish(ctx context.Context, ms []transports.Message) []error {
 	p.begin()
 	defer p.end()
+	errs := make([]error, 0, len(ms))
+	for part := range slices.Chunk(ms, p.t.broker.Window) {
+		errs = append(errs, p.publishPart(ctx, part)...)
+	}
+	return errs
+}
+
+// publishPart is publish for no more than the window holds.
+func (p *publisher) publishPart(ctx context.Context, ms []transports.Message) []error {
+	if err := p.window.Acquire(ctx, int64(len(ms))); err != nil {
+		return repeat(context.Cause(ctx), len(ms))
+	}
+	defer p.window.Release(int64(len(ms)))
 	out, err := p.outward(ctx)
 	if err == nil {
-		err = out.unblocked(ctx)
+		err = out.gate.pass(ctx, nil)
 	}
 	if err != nil {
-		return repeat(err, len(ms))
+		return repeat(preferCause(ctx, err), len(ms))
 	}
+	errs := p.sendAll(ctx, out, ms)
+	for i, err := range errs {
+		p.count(err)
+		if err != nil {
+			errs[i] = preferCause(ctx, err)
+		}
+	}
+	if !out.usable() {
+		p.drop(out)
+	}
+	return errs
+}
+
+// sendAll gives messages to the broker and waits for its answers.
+func (p *publisher) sendAll(ctx context.Context, out *outward, ms []transports.Message) []error {
+	stop := context.AfterFunc(ctx, out.abandon) // a write to the broker knows no context
+	defer stop()
 	errs := make([]error, len(ms))
 	waits := make([]*sent, 0, len(ms))
 	for i, m := range ms {
-		s, err := p.send(ctx, out, m)
+		s, err := p.send(out, m)
 		if err != nil {
 			copy(errs[i:], repeat(err, len(ms)-i))
 			break
 		}
 		waits = append(waits, s)
 	}
-	// The broker may be silent without having gone. What it was given is then unknown, and is sent again on another connection.
 	late := time.NewTimer(p.t.broker.ConfirmTimeout.Duration)
 	defer late.Stop()
 	for i, s := range waits {
-		select {
-		case <-s.Done():
-		case <-late.C:
-			out.giveUp(fmt.Errorf("broker %s: %w: it has not confirmed the message within %v", out.server, transports.ErrClosed, p.t.broker.ConfirmTimeout.Duration))
-		case <-ctx.Done():
-			out.giveUp(context.Cause(ctx))
-		}
-		<-s.Done()
+		out.settle(ctx, s, late.C)
 		errs[i] = out.became(s)
-		<-p.window
-		p.count(errs[i])
-	}
-	for _, err := range errs {
-		if err != nil {
-			p.drop(out)
-			break
-		}
 	}
 	return errs
 }
@@ -172,17 +191,11 @@ func (p *publisher) count(err error) {
 	}
 }
 
-// send gives one message to the broker, once there is room in the window.
-func (p *publisher) send(ctx context.Context, out *outward, m transports.Message) (*sent, error) {
-	select {
-	case p.window <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+// send gives one message to the broker.
+func (p *publisher) send(out *outward, m transports.Message) (*sent, error) {
 	exchange, key := p.t.route(m.Topic)
 	c, err := out.ch.PublishWithDeferredConfirm(exchange, key, true, false, p.t.envelope(m))
 	if err != nil {
-		<-p.window
 		return nil, cmp.Or(out.failure(), explain(out.server, err))
 	}
 	return &sent{c, key + " " + m.ID}, nil
@@ -220,139 +233,3 @@ func (t *transport) envelope(m transports.Message) amqp091.Publishing {
 
 // contentType is that of a body: a signed line, and after it a path set or nothing; event/FORMAT.md.
 const contentType = "application/vnd.mirrorbus"
-
-// sent is a message on its way to the broker.
-type sent struct {
-	*amqp091.DeferredConfirmation
-	name string // by which the broker returns it
-}
-
-// errReturned is the error of a message that the broker has no queue for.
-var errReturned = errors.New("the broker has no queue for it: run `mirrorbus amqp init`")
-
-// outward is a connection with a channel for publishing.
-type outward struct {
-	*link
-	ch      *amqp091.Channel
-	closed  chan *amqp091.Error
-	returns chan amqp091.Return
-	blocks  chan amqp091.Blocking
-
-	mu       sync.Mutex
-	returned map[string]bool
-	blocked  string        // why the broker takes nothing at the moment; "" if it does
-	free     chan struct{} // is closed when it takes something again; nil while it does
-}
-
-func (t *transport) outward(ctx context.Context) (*outward, error) {
-	l, err := t.dial(ctx, "publishes")
-	if err != nil {
-		return nil, err
-	}
-	defer l.answers(ctx, "publish")()
-	o := &outward{link: l, returned: map[string]bool{}}
-	if err := o.prepare(t.broker.Window); err != nil {
-		l.close()
-		return nil, preferCause(ctx, err)
-	}
-	return o, nil
-}
-
-func (o *outward) prepare(window int) (err error) {
-	if o.ch, err = o.Channel(); err != nil {
-		return o.explain(err)
-	}
-	if err := o.ch.Confirm(false); err != nil {
-		return o.explain(err)
-	}
-	o.closed = o.ch.NotifyClose(make(chan *amqp091.Error, 1))
-	o.returns = o.ch.NotifyReturn(make(chan amqp091.Return, 2*window)) // the library waits where there is no room
-	o.blocks = o.NotifyBlocked(make(chan amqp091.Blocking, 16))
-	go o.watch()
-	return nil
-}
-
-// watch keeps in mind whether the broker takes messages, until the connection has ended.
-func (o *outward) watch() {
-	for b := range o.blocks {
-		o.mu.Lock()
-		switch {
-		case b.Active && o.free == nil:
-			o.blocked, o.free = cmp.Or(b.Reason, "no reason given"), make(chan struct{})
-		case !b.Active && o.free != nil:
-			close(o.free)
-			o.blocked, o.free = "", nil
-		}
-		o.mu.Unlock()
-	}
-}
-
-// ErrBlocked is returned while a broker is short of memory or disk and takes no messages.
-var ErrBlocked = errors.New("the broker takes no messages at the moment")
-
-// unblocked waits a little for a broker that takes no messages: giving it one would hold the connection up.
-func (o *outward) unblocked(ctx context.Context) error {
-	o.mu.Lock()
-	free, reason := o.free, o.blocked
-	o.mu.Unlock()
-	if free == nil {
-		return nil
-	}
-	late := time.NewTimer(unblockTimeout)
-	defer late.Stop()
-	select {
-	case <-free:
-		return nil
-	case <-late.C:
-	case <-ctx.Done():
-	}
-	return fmt.Errorf("%w: %w (%s)", transports.ErrNotConnected, ErrBlocked, reason)
-}
-
-// became says what became of a message that was sent, once the broker has answered or the connection has ended.
-func (o *outward) became(s *sent) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for more := true; more; { // a return comes before the confirmation
-		select {
-		case r, open := <-o.returns:
-			more = open
-			if open {
-				o.returned[r.RoutingKey+" "+r.MessageId] = true
-			}
-		default:
-			more = false
-		}
-	}
-	switch {
-	case o.returned[s.name]:
-		delete(o.returned, s.name)
-		return errReturned
-	case s.Acked():
-		return nil
-	}
-	if err := o.failure(); err != nil {
-		return err
-	}
-	if !o.ch.IsClosed() {
-		return fmt.Errorf("broker %s refuses it: a queue is full", o.server)
-	}
-	return fmt.Errorf("broker %s: %w before it had confirmed the message", o.server, transports.ErrClosed)
-}
-
-// failure is why the channel was closed, nil if it was not or nobody said.
-func (o *outward) failure() error {
-	if reason := o.reason.Load(); reason != nil {
-		return *reason
-	}
-	select {
-	case err := <-o.closed:
-		if err != nil {
-			reason := explain(o.server, err)
-			o.reason.CompareAndSwap(nil, &reason)
-			return *o.reason.Load()
-		}
-	default:
-	}
-	return nil
-}
