@@ -206,3 +206,51 @@ func TestPermanent(t *testing.T) {
 		t.Error("a permanent error reads as the one marked")
 	}
 }
+
+// together is a transport that takes several messages at a time, and refuses those of debian.
+type together struct{ fake }
+
+func (t *together) PublishAll(ctx context.Context, ms []transports.Message) []error {
+	errs := make([]error, len(ms))
+	for i, m := range ms {
+		if errs[i] = t.Publish(ctx, m); m.Topic == debian {
+			errs[i] = transports.ErrNotConnected
+		}
+	}
+	return errs
+}
+
+func (t *together) Counters() map[string]uint64 { return map[string]uint64{"dropped": 2, "returned": 1} }
+
+// TestCheckedBatch: what does not pass is refused in its place, and only the rest reaches the transport.
+func TestCheckedBatch(t *testing.T) {
+	next := &together{}
+	c := transports.Checked(next, transports.Capabilities{MaxBody: 4}, nil)
+	errs := c.Batch().PublishAll(t.Context(), []transports.Message{
+		{Topic: fedora, ID: "1", Body: []byte("12345")}, {Topic: debian, ID: "2", Body: []byte("1")}, {Topic: fedora, ID: "", Body: []byte("1")},
+		{Topic: fedora, ID: "4", Body: []byte("1")},
+	})
+	if len(errs) != 4 || !errors.Is(errs[0], transports.ErrTooLarge) || !errors.Is(errs[1], transports.ErrNotConnected) || errs[2] == nil || errs[3] != nil {
+		t.Errorf("the errors are %v", errs)
+	}
+	if len(next.published) != 2 || next.published[0].ID != "2" || next.published[1].ID != "4" {
+		t.Errorf("the transport got %+v", next.published)
+	}
+	if transports.Checked(&fake{}, transports.Capabilities{}, nil).Batch() != nil {
+		t.Error("a transport that takes one message at a time is said to take several")
+	}
+}
+
+func TestCounters(t *testing.T) {
+	next := &together{fake{deliver: []transports.Message{{Topic: debian, Body: []byte("x")}}, err: errors.New("end")}}
+	c := transports.Checked(next, transports.Capabilities{MaxBody: 4}, nil)
+	if err := c.Run(t.Context(), []transports.Subscription{{Topic: fedora}}, &collect{}); !errors.Is(err, next.err) {
+		t.Fatal(err)
+	}
+	if got := c.Counters(); got["dropped"] != 3 || got["returned"] != 1 {
+		t.Errorf("counters are %v, want 3 dropped, one of them here, and 1 returned", got)
+	}
+	if got := transports.Checked(&fake{}, transports.Capabilities{}, nil).Counters(); got["dropped"] != 0 || len(got) != 1 {
+		t.Errorf("counters of a transport that has none are %v", got)
+	}
+}
