@@ -220,7 +220,9 @@ func (t *together) PublishAll(ctx context.Context, ms []transports.Message) []er
 	return errs
 }
 
-func (t *together) Counters() map[string]uint64 { return map[string]uint64{"dropped": 2, "returned": 1} }
+func (t *together) Counters() map[string]uint64 {
+	return map[string]uint64{"dropped": 2, "returned": 1}
+}
 
 // TestCheckedBatch: what does not pass is refused in its place, and only the rest reaches the transport.
 func TestCheckedBatch(t *testing.T) {
