@@ -5,7 +5,7 @@
 #             makes the large module smaller, OUT (default bin/bench.md) is the table as Markdown
 # make microbench  the benchmarks of single packages
 # make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
-#             mirror watched; SEED chooses the day
+#             mirror watched; SEED chooses the day; BUS=amqp takes a RabbitMQ, which is killed every few seconds, in the place of the hub
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make sim    SEEDS (default 20) simulated worlds full of faults from FROM on, and what 10,000 mirrors do to one master
@@ -21,6 +21,7 @@ TIMEOUT  ?= 15m
 TREE     ?= /usr/share
 MINUTES  ?= 60
 SEED     ?= 1
+BUS      ?= hub
 SEEDS    ?= 20
 FROM     ?= 1
 LINES    ?= 1,2,3,4,5,6,7
@@ -60,9 +61,9 @@ microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 soak:
-	deploy/dev/need rsync ssh sshd ssh-keygen
-	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_SOAK_TREE=$(TREE) MIRRORBUS_SOAK_MINUTES=$(MINUTES) MIRRORBUS_SOAK_SEED=$(SEED) \
-		$(GO) test -count=1 -timeout 12h -run TestSoak -v ./internal/replay
+	deploy/dev/need rsync ssh sshd ssh-keygen $(if $(filter amqp,$(BUS)),rabbitmq-server)
+	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_SOAK_TREE=$(TREE) MIRRORBUS_SOAK_MINUTES=$(MINUTES) MIRRORBUS_SOAK_SEED=$(SEED) MIRRORBUS_SOAK_BUS=$(BUS) \
+		$(GO) test -count=1 -timeout 12h -run '^TestSoak$$' -v ./internal/replay
 
 fuzz:
 	MIRRORBUS_FUZZTIME=$(FUZZTIME) MIRRORBUS_FUZZ='$(FUZZ)' $(GO) test -count=1 -timeout 0 -run TestFuzz -v ./internal/fuzz

@@ -22,6 +22,7 @@ const (
 	envTree    = "MIRRORBUS_SOAK_TREE"    // folders to mirror a copy of, separated by colons
 	envMinutes = "MIRRORBUS_SOAK_MINUTES" // how long changes are made, 5 by default
 	envSeed    = "MIRRORBUS_SOAK_SEED"    // 1 by default
+	envBus     = "MIRRORBUS_SOAK_BUS"     // "hub", which is the default, or "amqp": a RabbitMQ, which is killed all the time
 	envDir     = "MIRRORBUS_SOAK_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
 )
 
@@ -31,18 +32,23 @@ type day struct {
 	lasts time.Duration // changes are made for so long
 	pause time.Duration // at most so long after every other change
 	kills time.Duration // a daemon is killed about so often
+	falls time.Duration // and the broker, if there is one, so long after it has come up
 	bound time.Duration // a mirror may take so long to have everything, first and last
-	crowd int           // entries of the directory that is flipped for the measurement
+	crowd int           // entries of the directory that is flipped for the measurement; 0: nothing is measured
 	stuck time.Duration // a mirror that has something to do and nothing to show for it for longer is stuck, whatever changes and kills go on
 }
+
+// shortDay is the one of the suite.
+var shortDay = day{lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills: 4 * time.Second, falls: 5 * time.Second, bound: 2 * time.Minute, crowd: 500,
+	stuck: 3 * time.Minute}
 
 // While the hub and the agents are killed at random moments, the readers of every mirror find what its index names, nothing changes that was not
 // announced, and no mirror says that it has what it has not: a process of its own watches that all the time. After a day of releases every mirror is
 // what a full rsync would make it.
 func TestSoak(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := day{seed: number(t, envSeed, 1), lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills: 4 * time.Second, bound: 2 * time.Minute, crowd: 500,
-		stuck: 3 * time.Minute}
+	d := shortDay
+	d.seed = number(t, envSeed, 1)
 	dir := os.Getenv(envDir)
 	if dir == "" {
 		dir = t.TempDir()
@@ -62,6 +68,13 @@ func TestSoak(t *testing.T) {
 		makeTree(t, tree, 2500)
 	}
 	w = newWorld(t, dir, tree, d.seed)
+	switch bus := os.Getenv(envBus); bus {
+	case "", "hub":
+	case "amqp":
+		w.overAMQP()
+	default:
+		t.Fatalf("%s=%s: must be hub or amqp", envBus, bus)
+	}
 	w.play(d)
 }
 
@@ -106,6 +119,7 @@ func (w *world) play(d day) {
 			w.t.Errorf("%s: over %s without progress", m.name, d.stuck)
 		}
 	}
+	w.checkLogs()
 	for _, n := range w.notes {
 		w.t.Error(n)
 	}
@@ -142,6 +156,9 @@ func (w *world) settled(ctx context.Context, d day) error {
 		return err
 	}
 	w.compare(ctx)
+	if d.crowd == 0 {
+		return nil
+	}
 	if err := w.measure(ctx, d.crowd); err != nil {
 		return fmt.Errorf("measure: %w", err)
 	}
@@ -160,6 +177,10 @@ func (w *world) changes(ctx context.Context, d day) error {
 	var killer sync.WaitGroup
 	var kills map[string]int
 	killer.Go(func() { kills = w.killing(killing, d.seed, d.kills) })
+	falls := 0
+	if w.broker != nil {
+		killer.Go(func() { falls = w.breaking(killing, d.seed, d.falls) })
+	}
 	rng := rand.New(rand.NewPCG(d.seed, 3))
 	batches := 0
 	for ; killing.Err() == nil && err == nil; batches++ {
@@ -176,7 +197,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 	for _, a := range w.said {
 		names += len(a.names)
 	}
-	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v", d.seed, batches, len(w.said), names, kills)
+	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v, of the broker %d", d.seed, batches, len(w.said), names, kills, falls)
 	return err
 }
 
@@ -226,7 +247,7 @@ func (w *world) tell(ctx context.Context, made *replay.Day, b replay.Batch) erro
 
 // explain prints what helps to understand a failure.
 func (w *world) explain(d day) {
-	w.t.Logf("again: %s=%d %s=%q", envSeed, d.seed, envTree, os.Getenv(envTree))
+	w.t.Logf("again: %s=%d %s=%q %s=%s", envSeed, d.seed, envTree, os.Getenv(envTree), envBus, w.bus())
 	names := []string{"hub"}
 	for _, m := range w.mirrors {
 		names = append(names, "agent-"+m.name)

@@ -34,6 +34,7 @@ type world struct {
 	mark    string
 	rsyncd  *testenv.Rsyncd
 	hub     *supervised
+	broker  *testenv.RabbitMQ // the bus; nil: the hub itself is
 	mirrors []*mirror
 	claims  string // file, see replay.Claim
 	said    []announced

@@ -48,14 +48,24 @@ var rabbitBin = []string{"/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin", "/us
 
 func rabbitProgram(t testing.TB, name string) string {
 	t.Helper()
+	path := findRabbit(name)
+	if path == "" {
+		Missing(t, "program "+name+" of RabbitMQ is not installed")
+	}
+	return path
+}
+
+func findRabbit(name string) string {
 	for _, dir := range rabbitBin {
 		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
 			return path
 		}
 	}
-	Missing(t, "program "+name+" of RabbitMQ is not installed")
 	return ""
 }
+
+// HasRabbitMQ tells whether StartRabbitMQ can start one.
+func HasRabbitMQ() bool { return findRabbit("rabbitmq-server") != "" }
 
 // StartRabbitMQ starts a node and waits until it takes streams.
 func StartRabbitMQ(t testing.TB, o RabbitMQOptions) *RabbitMQ {
