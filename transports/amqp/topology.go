@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,9 +53,20 @@ const (
 	streamTypeName = "stream"
 )
 
+// maxAge is how RabbitMQ writes the age of what a stream forgets.
+var maxAge = regexp.MustCompile(`^[1-9][0-9]{0,5}[YMDhms]$`)
+
 func (t Topology) check() error {
 	if t.Replicas < 1 {
 		return fmt.Errorf("%d replicas: must be 1 or more", t.Replicas)
+	}
+	if !maxAge.MatchString(t.MaxAge) {
+		return fmt.Errorf("how long to keep: %.40q: must be a number and one of Y M D h m s, as in 30D", t.MaxAge)
+	}
+	for _, mirror := range append(t.inboxes(), t.Embargoed...) {
+		if !userName.MatchString(mirror) {
+			return fmt.Errorf("mirror %.70q: a name must be 1 to 64 of [A-Za-z0-9._@-]", mirror)
+		}
 	}
 	for mirror, kind := range t.Inboxes {
 		if kind != quorumType && kind != classicType {
