@@ -21,6 +21,16 @@ type Secret struct {
 // NewSecret returns a secret that was got in another way than from the configuration.
 func NewSecret(value string) Secret { return Secret{value: &value} }
 
+// ReadSecret reads a secret from the file that a command line names, as Decode does for a configuration.
+func ReadSecret(path string) (Secret, error) {
+	s := Secret{path: Path(path)}
+	value, err := readSecret(path)
+	if err == nil {
+		s.value = &value
+	}
+	return s, err
+}
+
 // Reveal returns the secret itself, "" if there is none.
 func (s Secret) Reveal() string {
 	if s.value == nil {

@@ -26,7 +26,7 @@ type Users struct {
 // Definitions are a topology and its users as RabbitMQ imports them: `rabbitmqctl import_definitions`, or load_definitions in rabbitmq.conf.
 // They name a password by a salted hash only.
 func Definitions(vhost string, t Topology, u Users) ([]byte, error) {
-	if err := errors.Join(t.check(), u.check(vhost, t)); err != nil {
+	if err := errors.Join(t.Check(), u.check(vhost, t)); err != nil {
 		return nil, err
 	}
 	d := definitions{VHosts: []namedEntry{{vhost}}}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/mirrorbus/mirrorbus/transports"
 )
 
 // A Topology is what a vhost of the broker must hold. TOPOLOGY.md describes it.
@@ -56,7 +58,8 @@ const (
 // maxAge is how RabbitMQ writes the age of what a stream forgets.
 var maxAge = regexp.MustCompile(`^[1-9][0-9]{0,5}[YMDhms]$`)
 
-func (t Topology) check() error {
+// Check says what is wrong with it, if anything is.
+func (t Topology) Check() error {
 	if t.Replicas < 1 {
 		return fmt.Errorf("%d replicas: must be 1 or more", t.Replicas)
 	}
@@ -155,7 +158,7 @@ func (t Topology) bindings() []binding {
 
 // declare makes what is missing. What is there with other arguments is an error that names it.
 func (t Topology) declare(l *link) error {
-	if err := t.check(); err != nil {
+	if err := t.Check(); err != nil {
 		return err
 	}
 	ch, err := l.Channel()
@@ -187,6 +190,10 @@ func differs(server, what, name string, err error) error {
 		return explain(server, err)
 	}
 	_, detail, _ := strings.Cut(e.Reason, " - ")
-	return fmt.Errorf("the %s %s is there already and is another one: %s. If nothing else uses it, delete it (rabbitmqctl delete_queue, or the management page) and run this again; "+
-		"mirrors that have read it catch up by themselves", what, name, detail)
+	remedy := "rabbitmqctl delete_queue " + name
+	if what == "exchange" {
+		remedy = "on the management page"
+	}
+	return transports.Permanent(fmt.Errorf("the %s %s is there already and is another one: %s. If nothing else uses it, delete it (%s) and run this again; "+
+		"mirrors that have read it catch up by themselves", what, name, detail, remedy))
 }
