@@ -59,9 +59,10 @@ func (l *link) open(ctx context.Context, name string, prefetch int, offset any) 
 	}
 	s := &source{name: name, ch: ch, stream: offset != nil,
 		closed: ch.NotifyClose(make(chan *amqp091.Error, 1)), gone: ch.NotifyCancel(make(chan string, 1))}
-	args := amqp091.Table{}
+	// Either argument is refused by a queue that is not of the type that it should be.
+	args := amqp091.Table{"x-priority": int32(0)}
 	if s.stream {
-		args["x-stream-offset"] = offset
+		args = amqp091.Table{"x-stream-offset": offset}
 	}
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, l.explain(err)
@@ -219,9 +220,9 @@ func (c *consumer) hand(ctx context.Context, r transports.Receiver, s *source, d
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	offset, isOfStream := d.Headers["x-stream-offset"].(int64)
-	if isOfStream != s.stream {
-		return wrongType(s)
+	offset, placed := d.Headers["x-stream-offset"].(int64) // of a stream by the broker; in a queue it is whatever the sender wrote
+	if s.stream && !placed {
+		return transports.Permanent(fmt.Errorf("broker %s: %s is said to be a stream, and its messages have no place", c.l.server, s.name))
 	}
 	if d.Redelivered {
 		c.t.counts.redelivered.Add(1)
@@ -268,13 +269,6 @@ func message(d amqp091.Delivery) (transports.Message, error) {
 	}
 	m.From = mirror
 	return m, nil
-}
-
-func wrongType(s *source) error {
-	if s.stream {
-		return transports.Permanent(fmt.Errorf("%s is not a stream: delete it and run `mirrorbus amqp init`", s.name))
-	}
-	return transports.Permanent(fmt.Errorf(`%s is a stream, and must be a quorum or classic queue: delete it and run "mirrorbus amqp init" with --inbox`, s.name))
 }
 
 // ahead tells whether a position is not stored yet.

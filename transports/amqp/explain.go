@@ -59,6 +59,10 @@ func explainReply(server string, a *amqp091.Error) error {
 		return permanent(server, "its vhost has no topology that this version knows (no exchange %s): run `mirrorbus amqp init` of this version", versionMark)
 	case a.Code == amqp091.NotFound && strings.Contains(a.Reason, "no queue"), a.Code == amqp091.NotFound && strings.Contains(a.Reason, "no exchange"):
 		return permanent(server, "part of the topology is missing: %s; run `mirrorbus amqp init`", a.Reason)
+	case a.Code == amqp091.PreconditionFailed && strings.Contains(a.Reason, "invalid arg 'x-stream-offset'"):
+		return permanent(server, "a queue is not a stream and must be one: %s; delete it and run `mirrorbus amqp init`", a.Reason)
+	case a.Code == amqp091.PreconditionFailed && strings.Contains(a.Reason, "invalid arg 'x-priority'"):
+		return permanent(server, "a queue is a stream and must be none: %s; delete it and run `mirrorbus amqp init`, with --inbox if it is a mirror's own", a.Reason)
 	case a.Code == amqp091.PreconditionFailed && strings.Contains(a.Reason, "user_id"):
 		return permanent(server, "the user that is configured is not the one that is logged in: %s", a.Reason)
 	}

@@ -148,9 +148,6 @@ func (t *transport) firstOf(ctx context.Context, l *link, name string, offset an
 		if !open {
 			return nil, l.whyEnded(s)
 		}
-		if _, ok := d.Headers["x-stream-offset"].(int64); !ok {
-			return nil, wrongType(s)
-		}
 		s.first = &d
 	case <-late.C:
 	case <-ctx.Done():
