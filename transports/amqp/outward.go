@@ -38,6 +38,12 @@ func (t *transport) outward(ctx context.Context) (*outward, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.role == transports.Master {
+		if err := l.takesAnnouncements(ctx); err != nil {
+			l.close()
+			return nil, preferCause(ctx, err)
+		}
+	}
 	defer l.answers(ctx, "publish")()
 	o := &outward{link: l, gate: newGate(), returned: map[string]bool{}}
 	if err := o.prepare(t.broker.Window); err != nil {
@@ -45,6 +51,17 @@ func (t *transport) outward(ctx context.Context) (*outward, error) {
 		return nil, preferCause(ctx, err)
 	}
 	return o, nil
+}
+
+// takesAnnouncements tells whether the streams are there. A node that has just started confirms what is published before it has found its streams,
+// without writing it into them, if any other queue took it.
+func (l *link) takesAnnouncements(ctx context.Context) error {
+	for _, name := range []string{logStream, embargoStream} {
+		if _, err := l.count(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *outward) prepare(window int) (err error) {
