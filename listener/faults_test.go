@@ -257,3 +257,26 @@ func TestClockTwoHoursOff(t *testing.T) {
 		}
 	}
 }
+
+// A mirror that has nothing yet of a master that has announced nothing yet does not claim serial 0 of it, whatever goes wrong.
+func TestAMirrorWithoutACopyClaimsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.File("README", "hello"))
+	a := w.agent(func(o *listener.Options) { o.Patience = time.Hour })
+	w.deliver(a, w.head())
+	if err := a.Reconcile(t.Context(), pub); err == nil {
+		t.Fatal("an upstream that exports nothing is no trouble")
+	}
+	all := w.reports(a)
+	if len(all) == 0 {
+		t.Fatal("it reports nothing")
+	}
+	for _, r := range all {
+		if r.Outcome == event.Failed && r.Epoch != inbox.NoEpoch {
+			t.Errorf("it says %+v", r)
+		}
+	}
+	if w.count(a, event.Failed) != 1 {
+		t.Errorf("reports are %+v, want one of a failure", all)
+	}
+}

@@ -124,11 +124,11 @@ func (w *worker) settle(ctx context.Context, v pace.View, act pace.Action, err e
 	if through == 0 {
 		through = v.Top
 	}
-	if v.Head != nil && epoch == "" {
-		epoch, through = v.Head.Epoch, v.Head.Serial
-	}
-	if epoch == "" {
+	if epoch == "" { // nothing is here: in the epoch of the head, serial 0 would be a claim to have all that a new master has
 		epoch = inbox.NoEpoch
+		if v.Head != nil {
+			through = v.Head.Serial
+		}
 	}
 	now := w.a.o.Now()
 	t := pace.After(v.Trouble, failureOf(err, through), now, rand.Float64())

@@ -40,7 +40,7 @@ func Judge(t Tip, s Standing, now time.Time, away time.Duration) State {
 		return Stuck
 	case s.Epoch == t.Epoch && s.Applied == t.Serial:
 		return Current
-	case s.Stuck():
+	case s.Stuck(), s.Outcome == event.Failed && s.Epoch != t.Epoch:
 		return Failing
 	}
 	return Behind

@@ -24,6 +24,7 @@ func TestJudge(t *testing.T) {
 		{"has another epoch", collector.Standing{Epoch: "ffffffff", Applied: 3}, collector.Diverged},
 		{"diverged and away", collector.Standing{Epoch: "ffffffff", Applied: 3, Heard: start.Add(-901 * time.Second)}, collector.Diverged},
 		{"has nothing yet", collector.Standing{Epoch: "00000000"}, collector.Behind},
+		{"cannot get its first copy", collector.Standing{Epoch: "00000000", Outcome: event.Failed}, collector.Failing},
 		{"knows the new epoch and has nothing of it", collector.Standing{Epoch: "ffffffff"}, collector.Behind},
 		{"an older line counts for nothing", collector.Standing{Epoch: epoch, Applied: 6, Head: event.Sum(nil)}, collector.Behind},
 		{"received", collector.Standing{Epoch: epoch, Applied: 6, Outcome: event.Received, Serial: 7}, collector.Behind},
