@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -150,12 +151,14 @@ func (t *transport) dialOne(ctx context.Context, s server, purpose string) (_ *l
 	if err != nil {
 		return nil, errors.Join(explain(s.addr, err), ignoreClosed(raw.Close()))
 	}
-	c, err := amqp091.Open(&deadlined{conn, t.broker.WriteTimeout.Duration}, t.login(purpose))
+	first := &greeting{Conn: conn}
+	c, err := amqp091.Open(&deadlined{first, t.broker.WriteTimeout.Duration}, t.login(purpose))
 	if err != nil {
+		err = cmp.Or(explainAlert(s.addr, err), first.stranger(s.addr, s.tls), explain(s.addr, err))
 		if c != nil {
 			c.Close() //nolint:errcheck // it has failed
 		}
-		return nil, errors.Join(explain(s.addr, err), ignoreClosed(raw.Close()))
+		return nil, errors.Join(err, ignoreClosed(raw.Close()))
 	}
 	return &link{Connection: c, raw: raw, server: s.addr, ended: c.NotifyClose(make(chan *amqp091.Error, 1))}, nil
 }

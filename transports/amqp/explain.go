@@ -33,15 +33,27 @@ func explain(server string, err error) error {
 		return permanent(server, "its certificate is not valid: %v", err)
 	case errors.As(err, &record):
 		return permanent(server, "it does not speak TLS on this port; the port for TLS is 5671 usually")
-	case strings.Contains(err.Error(), "tls: certificate required"), strings.Contains(err.Error(), "tls: bad certificate"),
-		strings.Contains(err.Error(), "tls: unknown certificate"), strings.Contains(err.Error(), "tls: expired certificate"):
-		return permanent(server, "it does not take our certificate: %v; see cert_file and key_file", err)
+	}
+	if alert := explainAlert(server, err); alert != nil {
+		return alert
 	}
 	return fmt.Errorf("broker %s: %w", server, err)
 }
 
 func permanent(server, format string, args ...any) error {
-	return transports.Permanent(fmt.Errorf("broker "+server+": "+format, args...))
+	return transports.Permanent(fmt.Errorf("broker %s: "+format, append([]any{server}, args...)...))
+}
+
+// explainAlert explains why the broker ends TLS, nil if it does not. In TLS 1.3 it says so after the handshake, to whoever reads first.
+func explainAlert(server string, err error) error {
+	_, alert, found := strings.Cut(err.Error(), "remote error: tls: ")
+	if !found {
+		return nil
+	}
+	if strings.Contains(alert, "certificate") {
+		return permanent(server, "it does not take our certificate (%s); see cert_file and key_file", strings.TrimRight(alert, `"`))
+	}
+	return permanent(server, "it ends TLS: %s", strings.TrimRight(alert, `"`))
 }
 
 // explainReply explains what the broker has answered, or what the library says in its place.
