@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -253,6 +254,7 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 			b.w.aside.listed = nil
 		}
 		if err != nil {
+			b.w.lose(err)
 			return b.unready(ctx, err)
 		}
 		want = slices.DeleteFunc(changed, func(p string) bool {
@@ -261,6 +263,17 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 		})
 	}
 	return nil
+}
+
+// lose forgets what was captured in directories that the upstream no longer has: kept, they would be asked for again and again.
+func (w *worker) lose(err error) {
+	var failed *rsync.Error
+	if !errors.As(err, &failed) {
+		return
+	}
+	for _, gone := range failed.Paths {
+		maps.DeleteFunc(w.aside.files, func(p string, _ rsync.Captured) bool { return event.Under(gone.Path, p) })
+	}
 }
 
 // metadata are the runs that put the captured indexes in place.
