@@ -27,6 +27,8 @@ type options struct {
 	crowd       int   // entries of the directory that is flipped
 	agents      int   // that idle
 	subscribers int   // of one hub
+	mirrors     int   // of one broker, at most
+	messages    int   // published in a round of line 9
 	idle        time.Duration
 	storing     time.Duration // a round of line 4
 }
@@ -53,11 +55,17 @@ var lines = []line{
 	{"1", "a change, announced to applied", (*bench).changes, func(o options) int { return 3 * (o.small + o.big) }},
 	{"2", "a flip, announced to visible", (*bench).flips, func(o options) int { return 3 * o.crowd }},
 	{"3", "nothing changed", (*bench).nothing, func(o options) int { return (o.agents + 2) * filesWhenIdle }},
-	{"4", "durable announcements", (*bench).announcements, func(options) int { return 0 }},
+	{"4", "durable announcements", (*bench).announcements, noFiles},
 	{"5", "a change of everything, and the manifest", (*bench).everything, func(o options) int { return 3 * o.big }},
-	{"6", "many subscribers", (*bench).subscriptions, func(options) int { return 0 }},
+	{"6", "many subscribers", (*bench).subscriptions, noFiles},
 	{"7", "a push by ssh, as Debian's mirrors do it", (*bench).pushes, func(o options) int { return 3 * (o.small + o.big) }},
+	{"8", "AMQP: announced to received", (*bench).reached, noFiles},
+	{"9", "AMQP: announcements confirmed", (*bench).confirmed, noFiles},
+	{"10", "AMQP: mirrors that are away", (*bench).backlog, noFiles},
+	{"11", "AMQP: the broker is killed", (*bench).restarts, noFiles},
 }
+
+func noFiles(options) int { return 0 }
 
 // TestBench prints the table at full size. `make bench` runs it; it takes half an hour and is no part of `make test`.
 func TestBench(t *testing.T) {
@@ -65,9 +73,10 @@ func TestBench(t *testing.T) {
 		t.Skip("figures take half an hour: run make bench")
 	}
 	run(t, options{
-		lines: strings.Split(text("LINES", "1,2,3,4,5,6,7"), ","), small: number(t, "SMALL", 10_000), big: number(t, "FILES", 1_000_000),
+		lines: strings.Split(text("LINES", "1,2,3,4,5,6,7,8,9,10,11"), ","), small: number(t, "SMALL", 10_000), big: number(t, "FILES", 1_000_000),
 		changed: numbers(t, "CHANGED", "1,100,10000"),
 		rounds:  number(t, "ROUNDS", 5), crowd: number(t, "CROWD", 100_000), agents: number(t, "AGENTS", 100), subscribers: number(t, "SUBSCRIBERS", 1000),
+		mirrors: number(t, "MIRRORS", 1000), messages: number(t, "MESSAGES", 10_000),
 		idle: time.Duration(number(t, "IDLE", 60)) * time.Second, storing: 2 * time.Second,
 	})
 }
@@ -78,7 +87,7 @@ func TestLines(t *testing.T) {
 		t.Skip("starts dozens of daemons")
 	}
 	b := run(t, options{
-		lines: []string{"1", "2", "3", "4", "5", "6"}, small: 200, big: 400, changed: []int{1, 100}, rounds: 1, crowd: 200, agents: 2, subscribers: 5,
+		lines: []string{"1", "2", "3", "4", "5", "6", "8", "9", "10", "11"}, small: 200, big: 400, changed: []int{1, 100}, rounds: 1, crowd: 200, agents: 2, subscribers: 5, mirrors: 3, messages: 200,
 		idle: time.Second, storing: 50 * time.Millisecond,
 	})
 	if len(b.rows) < 20 {
