@@ -1,8 +1,9 @@
 # make demo   install what is missing, build, and show the main job at work
 # make test   install what is missing, and run the whole suite against the real servers
 # make check  formatting, vet, staticcheck
-# make bench  figures beside the bare tools, both sides in one run: about an hour, 4 million files in TMPDIR. LINES=1,2 chooses lines, FILES=100000
-#             makes the large module smaller, OUT (default bin/bench.md) is the table as Markdown
+# make bench  figures beside the bare tools, both sides in one run: about an hour and a half, 4 million files in TMPDIR. LINES=1,2 chooses lines (8 to
+#             11 are of AMQP), FILES=100000 makes the large module smaller, MIRRORS=100 the crowd at the broker, OUT (default bin/bench.md) is the
+#             table as Markdown
 # make microbench  the benchmarks of single packages
 # make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
 #             mirror watched; SEED chooses the day; BUS=amqp takes a RabbitMQ, which is killed every few seconds, in the place of the hub
@@ -24,8 +25,9 @@ SEED     ?= 1
 BUS      ?= hub
 SEEDS    ?= 20
 FROM     ?= 1
-LINES    ?= 1,2,3,4,5,6,7
+LINES    ?= 1,2,3,4,5,6,7,8,9,10,11
 FILES    ?= 1000000
+MIRRORS  ?= 1000
 ROUNDS   ?= 5
 OUT      ?= bin/bench.md
 DEATHS   ?= 20
@@ -50,10 +52,10 @@ check:
 	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
 
 bench:
-	deploy/dev/need rsync ssh sshd ssh-keygen strace find
+	deploy/dev/need rsync ssh sshd ssh-keygen strace find rabbitmq-server
 	deploy/dev/need ftpsync || echo "no ftpsync here: line 7 is left out"
 	mkdir -p $(dir $(OUT))
-	MIRRORBUS_BENCH=1 MIRRORBUS_BENCH_LINES=$(LINES) MIRRORBUS_BENCH_FILES=$(FILES) MIRRORBUS_BENCH_ROUNDS=$(ROUNDS) MIRRORBUS_BENCH_OUT=$(abspath $(OUT)) \
+	MIRRORBUS_BENCH=1 MIRRORBUS_BENCH_LINES=$(LINES) MIRRORBUS_BENCH_FILES=$(FILES) MIRRORBUS_BENCH_MIRRORS=$(MIRRORS) MIRRORBUS_BENCH_ROUNDS=$(ROUNDS) MIRRORBUS_BENCH_OUT=$(abspath $(OUT)) \
 		$(GO) test -count=1 -timeout 0 -run '^TestBench$$' -v ./internal/bench
 
 microbench:
