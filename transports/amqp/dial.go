@@ -126,7 +126,7 @@ func (t *transport) dial(ctx context.Context, purpose string) (*link, error) {
 
 func (t *transport) dialOne(ctx context.Context, s server, purpose string) (_ *link, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.broker.DialTimeout.Duration,
-		fmt.Errorf("broker %s: no answer within %v", s.addr, t.broker.DialTimeout.Duration))
+		fmt.Errorf("broker %s: no answer within %v; see that the port is that of a RabbitMQ", s.addr, t.broker.DialTimeout.Duration))
 	defer cancel()
 	defer func() {
 		if err != nil && ctx.Err() != nil {
@@ -154,7 +154,7 @@ func (t *transport) dialOne(ctx context.Context, s server, purpose string) (_ *l
 	first := &greeting{Conn: conn}
 	c, err := amqp091.Open(&deadlined{first, t.broker.WriteTimeout.Duration}, t.login(purpose))
 	if err != nil {
-		err = cmp.Or(explainAlert(s.addr, err), first.stranger(s.addr, s.tls), explain(s.addr, err))
+		err = cmp.Or(first.stranger(s.addr, s.tls), explain(s.addr, err))
 		if c != nil {
 			c.Close() //nolint:errcheck // it has failed
 		}

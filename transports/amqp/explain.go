@@ -62,7 +62,7 @@ func explainReply(server string, a *amqp091.Error) error {
 	case a == amqp091.ErrSASL:
 		return permanent(server, "it offers no way to log in that is configured here; with a certificate alone it needs the plugin rabbitmq_auth_mechanism_ssl")
 	case a == amqp091.ErrCredentials, a.Code == amqp091.AccessRefused && strings.Contains(a.Reason, "Login was refused"):
-		return permanent(server, "it refuses the user or the password")
+		return permanent(server, "it refuses the user or the password; with a certificate alone, the user has the name that is in it")
 	case a == amqp091.ErrVhost, a.Code == amqp091.NotAllowed && strings.Contains(a.Reason, "vhost"):
 		return permanent(server, "there is no such vhost, or this user may not use it: %s", a.Reason)
 	case a.Code == amqp091.AccessRefused:

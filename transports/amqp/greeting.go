@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -10,12 +11,14 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// A greeting is a connection whose first bytes are kept: they tell what is on the other side if it is no broker.
+// A greeting is a connection whose first bytes are kept, and the first error in their place: they tell what is on the other side if it is no
+// broker that lets us in. The library tells of many such errors only that there was one.
 type greeting struct {
 	net.Conn
 
 	mu    sync.Mutex
 	first []byte
+	err   error
 }
 
 const greetingBytes = 80
@@ -28,6 +31,7 @@ func (g *greeting) Read(b []byte) (int, error) {
 	if room := greetingBytes - len(g.first); room > 0 {
 		g.first = append(g.first, b[:min(n, room)]...)
 	}
+	g.err = cmp.Or(g.err, err)
 	return n, err
 }
 
@@ -39,6 +43,8 @@ func (g *greeting) stranger(server string, secret bool) error {
 	switch {
 	case is("\x01\x00\x00"): // a method on channel 0
 		return nil
+	case g.err != nil && explainAlert(server, g.err) != nil:
+		return explainAlert(server, g.err)
 	case len(g.first) == 0 && secret:
 		return fmt.Errorf("broker %s: %w before it had said anything", server, transports.ErrClosed)
 	case len(g.first) == 0:
