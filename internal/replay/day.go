@@ -16,6 +16,9 @@ import (
 
 // A Day is a stream of changes to one tree. The same seed on the same tree makes the same changes, apart from times. It is the tree's only writer.
 type Day struct {
+	// Keeps is how many further issues of a repository what its index has named stays, as masters let it stay that care for slow mirrors. 0: none.
+	Keeps int
+
 	root   string
 	rng    *rand.Rand
 	dirs   []string   // directories, relative to root; "." is the root

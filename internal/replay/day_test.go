@@ -127,3 +127,30 @@ func TestEveryChangeIsNamed(t *testing.T) {
 		t.Errorf("only %d kinds of changes were made: %v", len(seen), seen)
 	}
 }
+
+// What an index has named stays for as many further issues as the day keeps it.
+func TestWhatAnIndexHasNamedStays(t *testing.T) {
+	for _, keeps := range []int{0, 3} {
+		root := t.TempDir()
+		makeTree(t, root, 400)
+		day, err := replay.Begin(root, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		day.Keeps = keeps
+		most := 0
+		for range 300 {
+			if _, err := day.Next(); err != nil {
+				t.Fatal(err)
+			}
+			lists, err := filepath.Glob(filepath.Join(root, replay.Repos, "0", "repodata", "*-primary"))
+			if err != nil || len(lists) < most {
+				t.Fatalf("%d lists after %d, %v", len(lists), most, err)
+			}
+			most = len(lists)
+		}
+		if most != keeps+1 {
+			t.Errorf("%d lists are there in the end, want the one that is named and %d before it", most, keeps)
+		}
+	}
+}

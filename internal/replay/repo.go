@@ -21,6 +21,8 @@ type repo struct {
 	dir      string
 	list     string   // name in repodata
 	packages []string // names in pool, oldest first
+
+	retired [][]string // what the index names no more and is still there: the paths that went with each issue, oldest first
 }
 
 const (
@@ -74,17 +76,31 @@ func (d *Day) issue(b *Batch) error {
 	if err := d.writeIndex(b, r); err != nil {
 		return err
 	}
-	if oldList != "" {
-		err = d.drop(b, path.Join(r.dir, "repodata", oldList))
-	}
-	for _, name := range old {
-		err = errors.Join(err, d.drop(b, path.Join(r.dir, "pool", name)))
-	}
+	err = d.retire(b, r, oldList, old)
 	switch d.rng.IntN(6) {
 	case 0:
 		b.touch(path.Join(r.dir, "pool"), whole)
 	case 1:
 		b.touch(r.dir, whole)
+	}
+	return err
+}
+
+// retire removes what the index names no more, after as many issues as the day keeps it.
+func (d *Day) retire(b *Batch, r *repo, list string, packages []string) error {
+	var gone []string
+	if list != "" {
+		gone = append(gone, path.Join(r.dir, "repodata", list))
+	}
+	for _, name := range packages {
+		gone = append(gone, path.Join(r.dir, "pool", name))
+	}
+	r.retired = append(r.retired, gone)
+	var err error
+	for ; len(r.retired) > d.Keeps; r.retired = r.retired[1:] {
+		for _, p := range r.retired[0] {
+			err = errors.Join(err, d.drop(b, p))
+		}
 	}
 	return err
 }

@@ -34,6 +34,7 @@ type day struct {
 	kills time.Duration // a daemon is killed about so often
 	falls time.Duration // and the broker, if there is one, so long after it has come up
 	bound time.Duration // a mirror may take so long to have everything, first and last
+	keeps int           // replay.Day.Keeps
 	crowd int           // entries of the directory that is flipped for the measurement; 0: nothing is measured
 	stuck time.Duration // a mirror that has something to do and nothing to show for it for longer is stuck, whatever changes and kills go on
 }
@@ -61,6 +62,7 @@ func TestSoak(t *testing.T) {
 	if from := os.Getenv(envTree); from != "" {
 		d.lasts, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 10*time.Minute, 10_000
 		d.pause, d.kills = 3*time.Second, 15*time.Second // a run over such a tree takes seconds, and one that is always killed gets nowhere
+		d.keeps = 20                                     // some minutes; a mirror that needs longer for a batch than what an index names is there for never gets a whole one
 		for _, one := range strings.Split(from, ":") {
 			w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
 		}
@@ -172,6 +174,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 	if err != nil {
 		return err
 	}
+	made.Keeps = d.keeps
 	killing, stop := context.WithTimeout(ctx, d.lasts)
 	defer stop()
 	var killer sync.WaitGroup

@@ -51,10 +51,16 @@ func (w *world) watch(ctx context.Context) {
 func (w *world) progress(m *mirror, s listener.ModuleStatus) {
 	now := time.Now()
 	if s.Applied != m.seen || s.Applied >= s.Heard {
-		m.seen, m.since = s.Applied, now
+		m.seen, m.since, m.spent = s.Applied, now, map[string]time.Duration{}
 	}
+	stage := string(s.State)
+	if s.Running != nil {
+		stage = s.Running.Stage
+	}
+	m.spent[stage] += now.Sub(m.looked)
+	m.looked = now
 	if now.Sub(m.since) > m.stuck {
-		m.stuck, m.why = now.Sub(m.since), fmt.Sprintf("at serial %d of %d, %s %s", s.Applied, s.Heard, s.State, s.Error)
+		m.stuck, m.why = now.Sub(m.since), fmt.Sprintf("at serial %d of %d, %s %s; time spent on %v", s.Applied, s.Heard, s.State, s.Error, m.spent)
 	}
 }
 

@@ -52,10 +52,12 @@ type mirror struct {
 	second          bool     // pulls from another mirror
 	agent           *supervised
 
-	seen  event.Serial // the watcher's: what was applied, since when, the longest time without progress, and the reason
-	since time.Time
-	stuck time.Duration
-	why   string
+	seen   event.Serial // the watcher's: what was applied, since when, on which stages, the longest time without progress, and the reason
+	since  time.Time
+	looked time.Time
+	spent  map[string]time.Duration
+	stuck  time.Duration
+	why    string
 }
 
 // An announced is what was published as one serial.
@@ -130,10 +132,13 @@ func (w *world) enrol(m *mirror, join string) {
 	if len(m.filter) > 0 {
 		w.edit(m, "[transport.hub]", "filter = "+quoted(m.filter)+"\n[transport.hub]")
 	}
+	// A day in an hour deletes more than any operator expects of one batch.
+	w.edit(m, "[transport.hub]", "max_delete = 1000000\nmax_delete_ratio = 1.0\n[transport.hub]")
 	if m.allLinks {
 		w.edit(m, "[transport.hub]", "unsafe_links = true\n[transport.hub]")
 	}
 	m.agent = w.daemon("agent-"+m.name, "agent", m.config())
+	m.since, m.looked, m.spent = time.Now(), time.Now(), map[string]time.Duration{}
 	w.mirrors = append(w.mirrors, m)
 }
 
