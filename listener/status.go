@@ -28,11 +28,12 @@ type ModuleStatus struct {
 	Epoch     event.Epoch  `json:"epoch,omitempty"`
 	Applied   event.Serial `json:"applied"`
 	AppliedAt time.Time    `json:"applied_at,omitzero"`
-	Heard     event.Serial `json:"heard"`            // the highest serial heard of
-	Head      event.Serial `json:"head"`             // of the newest head
-	HeadAt    time.Time    `json:"head_at,omitzero"` // when that was signed
-	Via       string       `json:"via,omitempty"`    // how the newest head came
-	Lag       float64      `json:"lag_seconds"`      // age of the oldest announcement that is not applied
+	Heard     event.Serial `json:"heard"`               // the highest serial heard of
+	Head      event.Serial `json:"head"`                // of the newest head
+	HeadAt    time.Time    `json:"head_at,omitzero"`    // when that was signed
+	Via       string       `json:"via,omitempty"`       // how the newest head came
+	HeardVia  string       `json:"heard_via,omitempty"` // the transport by which the newest announcement came first, or "journal"
+	Lag       float64      `json:"lag_seconds"`         // age of the oldest announcement that is not applied
 	Skew      float64      `json:"clock_skew_seconds,omitempty"`
 	FlipsWait int          `json:"flips_waiting,omitempty"`
 
@@ -141,6 +142,9 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 	m := ModuleStatus{
 		Module: s.Name, Epoch: s.Epoch, Applied: s.Applied, AppliedAt: s.AppliedAt, Heard: s.Top, FlipsWait: len(s.Flips),
 		Error: s.Trouble.Error, Path: strings.ToValidUTF8(s.Trouble.Path, "\uFFFD"), Attempts: s.Trouble.Attempts, Next: s.Trouble.Next,
+	}
+	if m.HeardVia, err = w.a.inbox.CameBy(ctx, w.m.Name); err != nil {
+		return ModuleStatus{}, err
 	}
 	m.State, m.Since = pace.StateOf(s, began, now, w.pace.Skew)
 	if run.depth > 0 {

@@ -84,6 +84,7 @@ type MirrorStatus struct {
 	State  MirrorState   `json:"state"`
 	Behind event.Serial  `json:"behind"`           // serials announced and not applied
 	Lag    time.Duration `json:"lag_ns,omitempty"` // age of the oldest serial not applied
+	Via    string        `json:"via,omitempty"`    // the transport by which the newest serial came first, or "journal"; "" if it has not said that it came
 }
 
 // A MirrorState is one word for where a mirror stands: see [collector.State].

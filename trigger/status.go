@@ -34,8 +34,16 @@ func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, e
 	if s.Entries, s.Building, err = h.manifestStatus(ctx, m); err != nil {
 		return ModuleStatus{}, err
 	}
+	words, err := h.collector.Words(ctx, m, t.Epoch, t.Serial)
+	if err != nil {
+		return ModuleStatus{}, err
+	}
+	via := map[string]string{}
+	for _, w := range words {
+		via[w.Mirror] = w.Via
+	}
 	for _, standing := range standings {
-		ms := MirrorStatus{Standing: standing, State: collector.Judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
+		ms := MirrorStatus{Via: via[standing.Mirror], Standing: standing, State: collector.Judge(t, standing, h.now(), h.conf.AwayAfter.Duration)}
 		if standing.Applied < t.Serial && (standing.Epoch == t.Epoch || standing.Applied == 0) {
 			ms.Behind = t.Serial - standing.Applied
 			if ms.Lag, err = h.age(ctx, m, standing.Applied+1); err != nil {

@@ -18,13 +18,13 @@ func isModule(name string) func(listener.ModuleStatus) bool {
 // printMirror writes a mirror's status for people: am I current, if not why, since when, what happens next.
 func (a *app) printMirror(s daemon.Status) error {
 	err := table(a.out, func(row func(...any)) {
-		row("MODULE", a.colours("STATE"), "SINCE", "HAS", "HEAD", "LAG", "NOW")
+		row("MODULE", a.colours("STATE"), "SINCE", "HAS", "HEAD", "VIA", "LAG", "NOW")
 		for _, m := range s.Modules {
 			lag := "-"
 			if m.Lag > 0 {
 				lag = short(time.Duration(m.Lag * float64(time.Second)))
 			}
-			row(m.Module, a.colours(string(m.State)), ago(s.At, m.Since), m.Applied, max(m.Head, m.Heard), lag, doing(s.At, m))
+			row(m.Module, a.colours(string(m.State)), ago(s.At, m.Since), m.Applied, max(m.Head, m.Heard), cmp.Or(m.HeardVia, "-"), lag, doing(s.At, m))
 		}
 	})
 	if err != nil {

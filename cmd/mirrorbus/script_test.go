@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	tmpfs FOLDER OPTIONS   a file system of its own
 //	sql FILE STATEMENT     change a database behind its owner's back
 //	rabbitmq VHOST…        a RabbitMQ; rabbitmqctl TEXT COMMAND… runs a command on it whose output holds TEXT
+//	broker freeze|thaw     the RabbitMQ hangs, and goes on
 //	impostor, inject, forge  a false hub, and what it says
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
@@ -52,7 +53,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
-			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl,
+			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)

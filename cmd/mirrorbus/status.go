@@ -20,6 +20,8 @@ func (a *app) statusCommand() *cobra.Command {
 		GroupID: "both",
 		Short:   "say where everything stands",
 		Long: `On a master: each module and mirror, what it has, what it lacks, why, and what happens next. On a mirror: each of its modules.
+VIA is the transport by which the newest announcement came first, whatever others brought it again; "journal" if the mirror read it at its upstream.
+In JSON that is "via" of a mirror on the master, "heard_via" of a module on a mirror.
 The words are explained by: mirrorbus help states`,
 		Example: "  mirrorbus status\n  mirrorbus status fedora --watch\n  mirrorbus status --json",
 		Args:    cobra.MaximumNArgs(1),
@@ -118,13 +120,13 @@ func (a *app) printModule(s trigger.Status, m trigger.ModuleStatus) error {
 		return err
 	}
 	return table(a.out, func(row func(...any)) {
-		row("  MIRROR", a.colours("STATE"), "HAS", "BEHIND", "FOR", "HEARD", "LAST ERROR")
+		row("  MIRROR", a.colours("STATE"), "HAS", "BEHIND", "FOR", "HEARD", "VIA", "LAST ERROR")
 		for _, r := range m.Mirrors {
 			behind, since := "-", "-"
 			if r.Behind > 0 {
 				behind, since = fmt.Sprint(r.Behind), short(r.Lag)
 			}
-			row("  "+r.Mirror, a.colours(string(r.State)), r.Applied, behind, since, ago(s.Now, r.Heard), r.Error)
+			row("  "+r.Mirror, a.colours(string(r.State)), r.Applied, behind, since, ago(s.Now, r.Heard), cmp.Or(r.Via, "-"), r.Error)
 		}
 	})
 }

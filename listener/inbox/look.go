@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,19 @@ type Snapshot struct {
 	Flips   []Heard      // not done yet, in order, also beyond a gap; at most 100
 	Strange bool         // announcements of another epoch were heard
 	Budgets map[string]Bucket
+}
+
+// CameBy is how the newest announcement of a module's epoch came first: by which transport, or from the journal; "" if none is remembered.
+func (b *Inbox) CameBy(ctx context.Context, name event.Module) (via string, err error) {
+	err = b.db.QueryRowContext(ctx, `SELECT via FROM heard JOIN module ON module.name = heard.module AND module.epoch = heard.epoch
+		WHERE heard.module = ? ORDER BY serial DESC LIMIT 1`, name).Scan(&via)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("how an announcement of module %s came: %w", name, err)
+	}
+	return via, nil
 }
 
 // An Item is an announcement that is to be done.
