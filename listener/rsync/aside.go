@@ -53,7 +53,10 @@ func (r *Runner) captured(j Job, p planned, failed *Error, res *Result) *Error {
 
 func capturedOne(dir *os.Root, name, path string, gone map[string]bool, sums func(string) bool) (c Captured, err error) {
 	if gone[path] {
-		return c, dir.RemoveAll(name)
+		if err := dir.RemoveAll(name); !isNotDir(err) { // what is above it may be a file now
+			return c, err
+		}
+		return c, nil
 	}
 	c.Path = path
 	c.Info, err = dir.Lstat(name)

@@ -80,6 +80,21 @@ func TestWhatIsGoneUpstreamIsNotKeptAside(t *testing.T) {
 	}
 }
 
+func TestWhatIsAsideInADirectoryThatIsAFileNow(t *testing.T) {
+	w := newWorld(t)
+	w.upstream(testenv.File("repodata/sub/a", "a"))
+	w.run(Job{Mode: Index, Way: Aside, Paths: []string{"repodata/sub/a"}})
+	if err := os.RemoveAll(filepath.Join(w.up, "repodata/sub")); err != nil {
+		t.Fatal(err)
+	}
+	w.upstream(testenv.File("repodata/sub", "now a file"))
+	res, err := w.runner().Run(t.Context(), Job{Mode: Index, Way: Aside, Paths: []string{"repodata/sub", "repodata/sub/a"}})
+	failed := w.failure(err, Partial)
+	if failed.Cause != nil || len(res.Captured) != 1 || res.Captured[0].Path != "repodata/sub" {
+		t.Errorf("captured %+v: %v", res.Captured, err)
+	}
+}
+
 func TestSurveyChangesNothingAndRemoveOnlyWhatItIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.upstream(testenv.File("d/new", "n"), testenv.File("d/sub/kept", "k"), testenv.Dir("e", 0o755))
