@@ -47,15 +47,24 @@ func imported(t *testing.T, topology amqp.Topology, users amqp.Users) *site {
 	return s
 }
 
-// as is a channel of a connection as one of the users.
-func (s *site) as(user, password string) (*amqp091.Channel, error) {
+// connection is one as one of the users.
+func (s *site) connection(user, password string) (*amqp091.Connection, error) {
 	s.t.Helper()
 	conn, err := amqp091.DialConfig(s.node.URL(), amqp091.Config{Vhost: s.vhost, SASL: []amqp091.Authentication{
 		&amqp091.PlainAuth{Username: user, Password: password}}})
+	if err == nil {
+		s.t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the broker may have closed it
+	}
+	return conn, err
+}
+
+// as is a channel of a connection as one of the users.
+func (s *site) as(user, password string) (*amqp091.Channel, error) {
+	s.t.Helper()
+	conn, err := s.connection(user, password)
 	if err != nil {
 		return nil, err
 	}
-	s.t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the broker may have closed it
 	return conn.Channel()
 }
 
