@@ -67,10 +67,10 @@ var lines = []line{
 
 func noFiles(options) int { return 0 }
 
-// TestBench prints the table at full size. `make bench` runs it; it takes half an hour and is no part of `make test`.
+// TestBench prints the table at full size. `make bench` runs it; it takes more than an hour and is no part of `make test`.
 func TestBench(t *testing.T) {
 	if os.Getenv("MIRRORBUS_BENCH") == "" {
-		t.Skip("figures take half an hour: run make bench")
+		t.Skip("figures take more than an hour: run make bench")
 	}
 	run(t, options{
 		lines: strings.Split(text("LINES", "1,2,3,4,5,6,7,8,9,10,11"), ","), small: number(t, "SMALL", 10_000), big: number(t, "FILES", 1_000_000),
