@@ -22,9 +22,6 @@ import (
 type RabbitMQOptions struct {
 	Conf    []string // further lines of rabbitmq.conf; with "ssl_options." among them the node also listens with TLS
 	Plugins []string // further plugins
-
-	// With makes the node one of the cluster of another, which runs.
-	With *RabbitMQ
 }
 
 // A RabbitMQ is a node of its own: the port mapper, the cookie and every file are the test's. Its user may do everything.
@@ -67,41 +64,35 @@ func findRabbit(name string) string {
 // HasRabbitMQ tells whether StartRabbitMQ can start one.
 func HasRabbitMQ() bool { return findRabbit("rabbitmq-server") != "" }
 
-// StartRabbitMQ starts a node and waits until it takes streams.
+// StartRabbitMQ starts a node and waits until it takes streams and quorum queues.
 func StartRabbitMQ(t testing.TB, o RabbitMQOptions) *RabbitMQ {
+	t.Helper()
+	n := newRabbitMQ(t, o, nil)
+	n.ready = n.whole
+	n.Start()
+	return n
+}
+
+// newRabbitMQ makes the files of a node, which can join another one.
+func newRabbitMQ(t testing.TB, o RabbitMQOptions, with *RabbitMQ) *RabbitMQ {
 	t.Helper()
 	binary := rabbitProgram(t, "rabbitmq-server")
 	n := &RabbitMQ{Dir: t.TempDir(), Port: FreePort(t), admin: FreePort(t), User: "test"}
 	n.server = server{t: t, argv: []string{binary}, logFile: filepath.Join(n.Dir, "log"), limit: time.Minute}
-	n.Password = rand.Text()
 	n.Node = fmt.Sprintf("n%d@localhost", n.Port)
-	if o.With != nil {
-		n.epmd, n.mapper, n.cookie, n.Password = o.With.epmd, o.With.mapper, o.With.cookie, o.With.Password
+	if with != nil {
+		n.epmd, n.mapper, n.cookie, n.Password = with.epmd, with.mapper, with.cookie, with.Password
 	} else {
 		n.startMapper()
-		n.cookie = fmt.Sprint("cookie", n.Port)
+		n.cookie, n.Password = fmt.Sprint("cookie", n.Port), rand.Text()
 	}
 	n.files(o)
-	n.ready = n.takesStreams
 	n.server.env = n.environment()
 	t.Cleanup(func() {
 		if n.cmd != nil {
 			n.Kill()
 		}
 	})
-	if o.With != nil {
-		n.ready = n.answers
-	}
-	if err := n.start(); err != nil {
-		t.Fatal(err)
-	}
-	if o.With != nil {
-		for _, args := range [][]string{{"stop_app"}, {"join_cluster", o.With.Node}, {"start_app"}} {
-			n.Ctl(args...)
-		}
-		n.ready = n.takesStreams
-		WaitFor(t, time.Minute, n.ready)
-	}
 	return n
 }
 
@@ -198,14 +189,19 @@ func (n *RabbitMQ) signal(sig syscall.Signal) {
 // answers tells whether the management API does.
 func (n *RabbitMQ) answers() error { return n.api(http.MethodGet, "/api/whoami", nil, nil) }
 
-// takesStreams tells whether the node is whole: a port that is open says little.
-func (n *RabbitMQ) takesStreams() error {
-	const probe = "/api/queues/%2F/mirrorbus-probe"
-	err := n.api(http.MethodPut, probe, map[string]any{"durable": true, "arguments": map[string]any{"x-queue-type": "stream"}}, nil)
-	if err != nil {
-		return err
+// whole tells whether the node takes streams and quorum queues: a port that is open says little. A stream that could not be made may leave its
+// name behind, which is of no use any more, so each attempt has its own.
+func (n *RabbitMQ) whole() error {
+	for _, kind := range []string{"stream", "quorum"} {
+		probe := "/api/queues/%2F/mirrorbus-probe-" + kind + rand.Text()
+		if err := n.api(http.MethodPut, probe, map[string]any{"durable": true, "arguments": map[string]any{"x-queue-type": kind}}, nil); err != nil {
+			return err
+		}
+		if err := n.api(http.MethodDelete, probe, nil, nil); err != nil {
+			return err
+		}
 	}
-	return n.api(http.MethodDelete, probe, nil, nil)
+	return nil
 }
 
 // API asks the management API; path begins with /api/. The test fails if that is refused.

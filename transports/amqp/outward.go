@@ -134,7 +134,7 @@ func (o *outward) became(s *sent) error {
 		return err
 	}
 	if !o.ch.IsClosed() {
-		return fmt.Errorf("broker %s refuses it: a queue is full", o.server)
+		return fmt.Errorf("broker %s refuses it: a queue is full, or has no leader at the moment", o.server)
 	}
 	return fmt.Errorf("broker %s: %w before it had confirmed the message", o.server, transports.ErrClosed)
 }

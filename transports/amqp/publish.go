@@ -145,13 +145,15 @@ func (p *publisher) publishPart(ctx context.Context, ms []transports.Message) []
 		return repeat(preferCause(ctx, err), len(ms))
 	}
 	errs := p.sendAll(ctx, out, ms)
+	trusted := true
 	for i, err := range errs {
 		p.count(err)
 		if err != nil {
 			errs[i] = preferCause(ctx, err)
+			trusted = trusted && errors.Is(err, errReturned)
 		}
 	}
-	if !out.usable() {
+	if !trusted { // a channel that began when a quorum queue had no leader is refused everything for as long as it is there
 		p.drop(out)
 	}
 	return errs
