@@ -107,12 +107,15 @@ func TestCompose(t *testing.T) {
 	if want := read(t, n.root+"/tree/README"); said != want || want == "" {
 		t.Errorf("the last command says %q, want what is on the master: %q", said, want)
 	}
-	status := n.typed(p.Services["hub"], "mirrorbus status")
-	for _, want := range []string{"mirror1  current", "mirror2  current", "mirror3  current", "transport amqp", "transport hub"} {
-		if !strings.Contains(status, want) {
-			t.Errorf("status says\n%s\nwant %q", status, want)
+	testenv.WaitFor(t, time.Minute, func() error {
+		status := n.typed(p.Services["hub"], "mirrorbus status")
+		for _, want := range []string{"mirror1  current", "mirror2  current", "mirror3  current", "transport amqp", "transport hub"} {
+			if !strings.Contains(status, want) {
+				return fmt.Errorf("status says\n%s\nwant %q", status, want)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // native runs what is meant for containers.
