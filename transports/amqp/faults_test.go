@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,4 +195,26 @@ func (s *site) repair() {
 	if err := amqp.Init(s.t.Context(), conf.Broker, crowded); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// A node that has just started takes connections before it has its queues.
+func TestInitOfANodeThatHasJustStarted(t *testing.T) {
+	s := newSite(t, crowded)
+	s.node.Sync()
+	s.node.Kill()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		s.node.Start()
+	}()
+	conf := amqp.DefaultMasterConfig()
+	s.fill(&conf.Broker)
+	testenv.WaitFor(t, patience, func() error {
+		err := amqp.Init(t.Context(), conf.Broker, crowded)
+		if err != nil && (strings.Contains(err.Error(), "inaccessible") || strings.Contains(err.Error(), "INTERNAL_ERROR")) {
+			t.Errorf("init has not waited for the node: %v", err)
+		}
+		return err
+	})
+	<-started
 }

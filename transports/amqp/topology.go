@@ -187,7 +187,7 @@ func (t Topology) declare(l *link) error {
 func differs(server, what, name string, err error) error {
 	e, ok := err.(*amqp091.Error) //nolint:errorlint // the library wraps nothing here
 	if !ok || e.Code != amqp091.PreconditionFailed {
-		return explain(server, err)
+		return fmt.Errorf("the %s %s: %w", what, name, explain(server, err))
 	}
 	_, detail, _ := strings.Cut(e.Reason, " - ")
 	remedy := "rabbitmqctl delete_queue " + name
