@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,6 +83,13 @@ func TestRabbitConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.Start()
+	testenv.WaitFor(t, time.Minute, func() error { // its ports open last
+		c, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", node.TLSPort))
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
 
 	fill := func(b *amqp.Broker, user string) {
 		mine := ca.Issue(user, 2*time.Hour)
