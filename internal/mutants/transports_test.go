@@ -29,4 +29,13 @@ var ofTransports = []mutant{
 		"transports/hub", "TestSlowSubscriberIsClosedAndOthersAreNot"},
 	{"a subscriber misses what comes while it reads its backlog", "transports/hub/subscriber.go", "if err := p.s.join(p, sub, wants); err != nil {", "if err := p.s.join(p, sub, nil); err != nil {",
 		"transports/hub", "TestResumeWithoutGapOrRepeat|TestConformance"},
+	{"a broker is told that a message is safe before it is", "transports/amqp/consume.go", "default:\n\t\tif err := r.Receive", "default:\n\t\ts.mark = markOf(offset, d)\n\t\tif err := r.Receive",
+		"transports/amqp", "TestRefusedIsHeardAgain"},
+	{"a broker is never told that a message is safe", "transports/amqp/consume.go", `return s.ch.Ack(tag, true)`, "_ = tag\n\treturn nil", "transports/amqp", "TestThousandWait"},
+	{"what a broker has not confirmed counts as sent", "transports/amqp/outward.go", `case s.Acked():`, `case s.name != "":`, "transports/amqp", "TestBrokerShortOfMemory"},
+	{"what a broker has returned counts as sent", "transports/amqp/outward.go", "delete(o.returned, s.name)\n\t\treturn errReturned", "delete(o.returned, s.name)\n\t\treturn nil", "transports/amqp", "TestReturned"},
+	{"a log that was made anew is taken for the one before", "transports/amqp/stream.go", `s.first.MessageId == known.ID`, `s.first.MessageId != known.ID+"x"`, "transports/amqp", "TestLogMadeAnew"},
+	{"a report may come under the name of another user", "transports/amqp/consume.go", `d.UserId != "" && d.UserId != mirror`, `d.UserId == "nobody"`, "transports/amqp", "TestReportOfAnotherUser"},
+	{"modules under embargo are announced to everybody", "transports/amqp/publish.go", `t.env.Allowed("", topic, true) != nil`, `t.env.Allowed("", topic, true) == nil && false`, "transports/amqp", "TestEmbargo"},
+	{"a position is not kept", "transports/amqp/consume.go", `err := c.t.marks.put(s.name, s.mark)`, `err := error(nil)`, "transports/amqp", "TestPositionIsKept"},
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/amqp"
@@ -99,4 +101,47 @@ func TestReturned(t *testing.T) {
 	if err := tr.Publish(t.Context(), m.message("taken")); err != nil {
 		t.Errorf("a report that is taken: %v", err)
 	}
+}
+
+// TestReportOfAnotherUser: a report under a mirror's key that the broker says another user has sent is nobody's.
+func TestReportOfAnotherUser(t *testing.T) {
+	s := newSite(t, amqp.DefaultTopology())
+	master := s.listen(transports.Master, "master", "")
+	s.sends("mb.report", "report.alpha.fedora", amqp091.Publishing{UserId: s.node.User, Body: []byte("forged")})
+	s.sends("mb.report", "report.alpha.fedora", amqp091.Publishing{Body: []byte("of nobody known")})
+	s.sends("mb.report", "report."+s.node.User+".fedora", amqp091.Publishing{UserId: s.node.User, Body: []byte("true")})
+	master.hears(t, "of nobody known", "true")
+	if n := master.transport.Counters()["dropped"]; n != 1 {
+		t.Errorf("%d are counted as dropped, want 1", n)
+	}
+}
+
+// refusing is a receiver that refuses the first message.
+type refusing struct {
+	reader
+	refused bool
+}
+
+var errRefused = errors.New("refused")
+
+func (r *refusing) Receive(ctx context.Context, m transports.Message) error {
+	if !r.refused {
+		r.refused = true
+		return errRefused
+	}
+	return r.reader.Receive(ctx, m)
+}
+
+// TestRefusedIsHeardAgain: the log is read again from what was not taken, also by another process with the same position.
+func TestRefusedIsHeardAgain(t *testing.T) {
+	s := newSite(t, amqp.DefaultTopology())
+	s.sends("mb.announce", "announce.fedora", amqp091.Publishing{MessageId: "1", Body: []byte("first")})
+	tr, err := s.open(transports.Mirror, "alpha", transports.Env{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(t.Context(), hears(transports.Mirror), &refusing{}); !errors.Is(err, errRefused) {
+		t.Fatalf("it ended with %v", err)
+	}
+	s.listen(transports.Mirror, "alpha", "stream").hears(t, "first")
 }
