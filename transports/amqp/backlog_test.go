@@ -2,12 +2,14 @@ package amqp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -147,4 +149,29 @@ func (m *member) firstWait() time.Duration {
 		}
 	}
 	return 0
+}
+
+func TestBatchLargerThanTheWindow(t *testing.T) {
+	s := newSite(t, amqp.DefaultTopology())
+	master := s.member(&member{role: transports.Master, name: "master", tune: func(b *amqp.Broker) { b.Window = 5 }}).run()
+	mirror := s.member(&member{role: transports.Mirror, name: "mirror"}).run()
+	master.await(0)
+	mirror.await(0)
+	ids := numbered("large", 23)
+	var msgs []transports.Message
+	for _, id := range ids {
+		msgs = append(msgs, master.message(id))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var both errgroup.Group
+	for range 2 { // each takes the window from the other
+		both.Go(func() error {
+			return errors.Join(master.transport.(*transports.CheckedTransport).Batch().PublishAll(ctx, msgs)...)
+		})
+	}
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	mirror.gets(ids...)
 }

@@ -1,11 +1,9 @@
 package amqp_test
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,11 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
-	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/amqp"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
@@ -234,92 +229,7 @@ func (m *member) put(ids ...string) {
 	m.relay.Wake()
 }
 
-// await waits until the member has connected more often than so many times.
-func (m *member) await(connects int) {
-	m.t.Helper()
-	testenv.WaitFor(m.t, patience, func() error {
-		if s := m.last(); !s.Connected || m.connections() <= connects {
-			return fmt.Errorf("%s is not connected: %+v", m.name, s)
-		}
-		return nil
-	})
-}
-
-// awaitLoss waits until the member knows that it is not connected, or has been without a connection since so many.
-func (m *member) awaitLoss(connects int) {
-	m.t.Helper()
-	testenv.WaitFor(m.t, patience, func() error {
-		if m.last().Connected && m.connections() <= connects {
-			return fmt.Errorf("%s believes that it is connected", m.name)
-		}
-		return nil
-	})
-}
-
-// gets waits until the member has received each of ids, looks at their order and returns how many came again.
-func (m *member) gets(ids ...string) (repeats int) {
-	m.t.Helper()
-	m.getsAll(ids...)
-	got := m.received()
-	if order := firsts(got); !slices.Equal(order, ids) {
-		m.t.Errorf("%s has received %.2000q, want %.2000q", m.name, order, ids)
-	}
-	return len(got) - len(firsts(got))
-}
-
-// getsAll waits until the member has received each of ids, in any order.
-func (m *member) getsAll(ids ...string) {
-	m.t.Helper()
-	testenv.WaitFor(m.t, patience, func() error {
-		got := map[string]bool{}
-		for _, id := range m.received() {
-			got[id] = true
-		}
-		for _, id := range ids {
-			if !got[id] {
-				return fmt.Errorf("%s has not received %s; it has %d of %d; errors:\n\t%s", m.name, id, len(got), len(ids), m.errors())
-			}
-		}
-		return nil
-	})
-}
-
-// firsts is a list without what came before in it.
-func firsts(ids []string) []string {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		again := seen[id]
-		seen[id] = true
-		return again
-	})
-}
-
-// numbered are n ids.
-func numbered(name string, n int) []string {
-	ids := make([]string, n)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%s-%04d", name, i)
-	}
-	return ids
-}
-
-// nothingLeft fails the test if goroutines run that did not before, or if the broker has connections in the vhost.
-func (s *site) nothingLeft(before goleak.Option) {
-	s.t.Helper()
-	if err := goleak.Find(before, goleak.IgnoreAnyFunction("github.com/mirrorbus/mirrorbus/internal/testenv.(*server).start.func1")); err != nil {
-		s.t.Error(err)
-	}
-	testenv.WaitFor(s.t, patience, func() error {
-		for line := range strings.Lines(s.node.Ctl("list_connections", "vhost", "client_properties")) {
-			if vhost, rest, _ := strings.Cut(line, "\t"); vhost == s.vhost {
-				return fmt.Errorf("the broker still has a connection: %s", rest)
-			}
-		}
-		return nil
-	})
-}
-
 // login makes a member log in as a user.
 func login(user, password string) func(*amqp.Broker) {
-	return func(b *amqp.Broker) { b.User, b.Password = cmp.Or(user, b.User), config.NewSecret(password) }
+	return func(b *amqp.Broker) { b.User, b.Password = user, config.NewSecret(password) }
 }

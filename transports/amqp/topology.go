@@ -112,9 +112,11 @@ func (t Topology) queues() []queue {
 		stream(embargoStream, t.MaxAge, nil),
 		stream(unroutedQueue, "7D", amqp091.Table{"x-max-length-bytes": int64(unroutedBytes)}),
 		quorum(deadQueue, amqp091.Table{"x-max-length": int64(deadMax), "x-overflow": "drop-head"}),
+		// Not with the dead-letter strategy at-least-once: if such a queue is deleted just after a node has started (RabbitMQ 3.10), the node can
+		// lead no queue of that kind until it is started again, and answers 541 to whoever asks for one.
 		quorum(reportQueue, amqp091.Table{
 			"x-single-active-consumer": true, "x-delivery-limit": int64(deliveryLimit), "x-dead-letter-exchange": deadExchange,
-			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish", "x-max-length": int64(reportsMax),
+			"x-overflow": "reject-publish", "x-max-length": int64(reportsMax),
 		}),
 	}
 	for _, mirror := range t.inboxes() {
