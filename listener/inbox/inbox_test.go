@@ -207,6 +207,30 @@ func TestAppliedNeverGoesBack(t *testing.T) {
 	}
 }
 
+// A flip whose turn it is may be done beside the batch that holds it, too, and others after it: the batch has then come to its end.
+func TestFlipsOvertakeTheirBatch(t *testing.T) {
+	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+	finish(t, b, c.next(event.Change))
+	two, three := c.next(event.Flip), c.next(event.Flip)
+	put(t, b, inbox.Stored, two, three)
+	for _, f := range look(t, b).Flips {
+		if err := b.Flip(t.Context(), f, start, event.Report{Module: mod, Epoch: epoch, Serial: f.Serial, Outcome: event.Applied}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
+	more, err := b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, Through: 2, Digest: two.Digest, At: start, Reports: []event.Report{r}})
+	if err != nil || more {
+		t.Fatal(more, err)
+	}
+	if s := look(t, b); s.Applied != 3 || s.Digest != three.Digest {
+		t.Errorf("applied %d", s.Applied)
+	}
+	if said := sent(t, b); said[len(said)-1].Applied != 3 {
+		t.Errorf("%+v", said)
+	}
+}
+
 func TestRetentionIsBounded(t *testing.T) {
 	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
 	for range 30 {

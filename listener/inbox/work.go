@@ -32,7 +32,10 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 			return err
 		}
 		if m.Epoch == d.Epoch && d.Through < m.Applied {
-			return fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
+			if err := overtaken(ctx, tx, m, d); err != nil {
+				return err
+			}
+			d.Through, d.Digest, d.Except = m.Applied, m.Digest, nil
 		}
 		if err := markDone(ctx, tx, d); err != nil {
 			return err
@@ -56,6 +59,18 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 	}
 	b.refill()
 	return more, nil
+}
+
+// overtaken returns an error unless all that was applied since the batch began are flips, its own last one among them: they are done beside the
+// batches, each in its turn or ahead of it.
+func overtaken(ctx context.Context, tx *sql.Tx, m Module, d Done) error {
+	var flips event.Serial
+	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM heard WHERE module = ? AND epoch = ? AND serial BETWEEN ? AND ? AND kind = ? AND state = 'done'",
+		d.Module, d.Epoch, d.Through, m.Applied, event.Flip).Scan(&flips)
+	if err == nil && flips != m.Applied-d.Through+1 {
+		err = fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
+	}
+	return err
 }
 
 func markDone(ctx context.Context, tx *sql.Tx, d Done) error {
