@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -124,19 +123,6 @@ func (p *publisher) end() {
 func (p *publisher) publish(ctx context.Context, ms []transports.Message) []error {
 	p.begin()
 	defer p.end()
-	errs := make([]error, 0, len(ms))
-	for part := range slices.Chunk(ms, p.t.broker.Window) {
-		errs = append(errs, p.publishPart(ctx, part)...)
-	}
-	return errs
-}
-
-// publishPart is publish for no more than the window holds.
-func (p *publisher) publishPart(ctx context.Context, ms []transports.Message) []error {
-	if err := p.window.Acquire(ctx, int64(len(ms))); err != nil {
-		return repeat(context.Cause(ctx), len(ms))
-	}
-	defer p.window.Release(int64(len(ms)))
 	out, err := p.outward(ctx)
 	if err == nil {
 		err = out.gate.pass(ctx, nil)
@@ -159,27 +145,80 @@ func (p *publisher) publishPart(ctx context.Context, ms []transports.Message) []
 	return errs
 }
 
-// sendAll gives messages to the broker and waits for its answers.
+// sendAll gives messages to the broker, as many at a time as there is room for in the window, and waits for its answers. After a failure nothing
+// more is sent.
 func (p *publisher) sendAll(ctx context.Context, out *outward, ms []transports.Message) []error {
 	stop := context.AfterFunc(ctx, out.abandon) // a write to the broker knows no context
 	defer stop()
-	errs := make([]error, len(ms))
-	waits := make([]*sent, 0, len(ms))
+	way := &underway{p: p, out: out, late: time.NewTimer(p.t.broker.ConfirmTimeout.Duration)}
+	defer way.late.Stop()
 	for i, m := range ms {
-		s, err := p.send(out, m)
+		err := way.room(ctx)
+		if err == nil {
+			err = way.send(m)
+		}
 		if err != nil {
-			copy(errs[i:], repeat(err, len(ms)-i))
+			way.settle(ctx, 0)
+			return append(way.errs, repeat(err, len(ms)-i)...)
+		}
+	}
+	way.settle(ctx, 0)
+	return way.errs
+}
+
+// underway are the messages of one call that are on their way, and the outcome of those before them.
+type underway struct {
+	p     *publisher
+	out   *outward
+	late  *time.Timer // fires when the broker has been silent for too long
+	sent  []*sent
+	errs  []error // of the first ones, in order
+	fault error   // the first of errs that concerns the connection
+}
+
+// room waits until there is room in the window for one more. It is shared with other calls, which may have all of it.
+func (u *underway) room(ctx context.Context) error {
+	for !u.p.window.TryAcquire(1) {
+		if len(u.sent) == 0 {
+			if err := u.p.window.Acquire(ctx, 1); err != nil {
+				return context.Cause(ctx)
+			}
 			break
 		}
-		waits = append(waits, s)
+		u.settle(ctx, len(u.sent)-1)
 	}
-	late := time.NewTimer(p.t.broker.ConfirmTimeout.Duration)
-	defer late.Stop()
-	for i, s := range waits {
-		out.settle(ctx, s, late.C)
-		errs[i] = out.became(s)
+	if u.fault != nil {
+		u.p.window.Release(1)
 	}
-	return errs
+	return u.fault
+}
+
+// send gives one message to the broker. The place in the window is taken already.
+func (u *underway) send(m transports.Message) error {
+	exchange, key := u.p.t.route(m.Topic)
+	c, err := u.out.ch.PublishWithDeferredConfirm(exchange, key, true, false, u.p.t.envelope(m))
+	if err != nil {
+		u.p.window.Release(1)
+		return cmp.Or(u.out.failure(), explain(u.out.server, err))
+	}
+	u.sent = append(u.sent, &sent{c, key + " " + m.ID})
+	return nil
+}
+
+// settle waits for the outcome of the oldest messages until no more than so many are on their way.
+func (u *underway) settle(ctx context.Context, left int) {
+	for len(u.sent) > left {
+		s := u.sent[0]
+		u.sent = u.sent[1:]
+		u.out.settle(ctx, s, u.late.C)
+		err := u.out.became(s)
+		u.p.window.Release(1)
+		u.errs = append(u.errs, err)
+		if err != nil && !errors.Is(err, errReturned) && u.fault == nil {
+			u.fault = err
+		}
+		u.late.Reset(u.p.t.broker.ConfirmTimeout.Duration)
+	}
 }
 
 func (p *publisher) count(err error) {
@@ -191,16 +230,6 @@ func (p *publisher) count(err error) {
 	default:
 		p.t.counts.unconfirmed.Add(1)
 	}
-}
-
-// send gives one message to the broker.
-func (p *publisher) send(out *outward, m transports.Message) (*sent, error) {
-	exchange, key := p.t.route(m.Topic)
-	c, err := out.ch.PublishWithDeferredConfirm(exchange, key, true, false, p.t.envelope(m))
-	if err != nil {
-		return nil, cmp.Or(out.failure(), explain(out.server, err))
-	}
-	return &sent{c, key + " " + m.ID}, nil
 }
 
 // route is where a message on a topic goes.

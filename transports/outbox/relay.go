@@ -204,7 +204,7 @@ func (r *Relay) sendTogether(ctx context.Context, batch []waiting) (rest []waiti
 	if len(together) < 2 {
 		return batch
 	}
-	failpoint.Here("relay.send")
+	sending()
 	bound, cancel := context.WithTimeoutCause(ctx, r.o.Timeout, errNoAnswer)
 	defer cancel()
 	for i, err := range r.batch.PublishAll(bound, messages) {
@@ -212,10 +212,18 @@ func (r *Relay) sendTogether(ctx context.Context, batch []waiting) (rest []waiti
 			rest = append(rest, together[i])
 			continue
 		}
-		r.sent = append(r.sent, together[i].row)
+		r.took(together[i])
 	}
-	failpoint.Here("relay.sent")
 	return append(rest, batch[n:]...)
+}
+
+// sending is passed before anything is sent.
+func sending() { failpoint.Here("relay.send") }
+
+// took notes that the transport has taken a message.
+func (r *Relay) took(m waiting) {
+	r.sent = append(r.sent, m.row)
+	failpoint.Here("relay.sent")
 }
 
 // sendAll sends a batch, but of a topic only up to what fails. Its error is the first one met.
@@ -226,7 +234,7 @@ func (r *Relay) sendAll(ctx context.Context, batch []waiting) error {
 		if r.stuck[m.Topic] {
 			continue
 		}
-		failpoint.Here("relay.send")
+		sending()
 		err := r.send(ctx, m)
 		if err == nil && time.Since(began) > time.Second { // little is sent twice after a crash, even by a slow transport
 			err = r.forget(ctx)
@@ -254,8 +262,7 @@ func (r *Relay) send(ctx context.Context, m waiting) error {
 	}
 	switch {
 	case err == nil:
-		r.sent = append(r.sent, m.row)
-		failpoint.Here("relay.sent")
+		r.took(m)
 		return nil
 	case errors.Is(err, transports.ErrTooLarge):
 		return r.drop(ctx, m)

@@ -15,7 +15,7 @@ import (
 
 // A batch is read into memory; it ends with the message that reaches one of these.
 const (
-	batchMessages = 100
+	batchMessages = 500
 	batchBytes    = 1 << 20
 )
 
