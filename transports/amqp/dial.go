@@ -158,6 +158,9 @@ func (t *transport) dialOne(ctx context.Context, s server, purpose string) (_ *l
 		if c != nil {
 			c.Close() //nolint:errcheck // it has failed
 		}
+		if s.tls && errors.Is(err, transports.ErrClosed) {
+			err = cmp.Or(t.lastWord(ctx, s), err)
+		}
 		return nil, errors.Join(err, ignoreClosed(raw.Close()))
 	}
 	return &link{Connection: c, raw: raw, server: s.addr, ended: c.NotifyClose(make(chan *amqp091.Error, 1))}, nil

@@ -3,10 +3,12 @@ package amqp
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -56,4 +58,26 @@ func (g *greeting) stranger(server string, secret bool) error {
 	}
 	line, _, _ := strings.Cut(string(g.first), "\n")
 	return permanent(server, "this is no AMQP server, it says %q: correct the host or the port in servers", strings.TrimSpace(line))
+}
+
+// lastWord hears why a broker ends TLS, by connecting once more and saying nothing. In TLS 1.3 it says so when the handshake is over for us, and what
+// we write after it has closed makes the system throw its last word away. nil: it says nothing.
+func (t *transport) lastWord(ctx context.Context, s server) error {
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return nil //nolint:nilerr // the first attempt has an error of its own
+	}
+	defer raw.Close()                                          //nolint:errcheck // it was only listened to
+	defer context.AfterFunc(ctx, func() { _ = raw.Close() })() // ends what follows, which says so
+	conn, err := t.secure(ctx, s, raw)
+	if err == nil {
+		err = conn.SetReadDeadline(time.Now().Add(goodbye))
+	}
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if err == nil {
+		return nil
+	}
+	return explainAlert(s.addr, err)
 }
