@@ -161,9 +161,17 @@ func Tx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
 		return err
 	}
 	if err := f(tx); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
+		return errors.Join(undone(ctx, err), ignoreDone(tx.Rollback()))
 	}
-	return tx.Commit()
+	return undone(ctx, tx.Commit())
+}
+
+// undone says why a transaction was rolled back under its user, where its context has ended: a goroutine of the library may be quicker than the call.
+func undone(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func ignoreDone(err error) error {

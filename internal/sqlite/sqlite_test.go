@@ -228,6 +228,18 @@ func TestTxCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+	late, end := context.WithCancel(t.Context())
+	err = sqlite.Tx(late, db, func(tx *sql.Tx) error {
+		end()
+		for { // until the library has rolled it back
+			if _, err := tx.ExecContext(t.Context(), "SELECT 1"); errors.Is(err, sql.ErrTxDone) {
+				return nil
+			}
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("rolled back before the end: got %v", err)
+	}
 	if got := ask(t, db, "SELECT count(*) FROM t"); got != "1" {
 		t.Errorf("%s rows", got)
 	}
