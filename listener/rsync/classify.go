@@ -31,9 +31,13 @@ func classify(code int, said string, paths []PathError) Class {
 			return DiskFull
 		}
 	case 12:
-		if !has("has been disabled on this server", "unknown option") {
-			return Interrupted
+		if has("has been disabled on this server", "unknown option") {
+			return Permanent
 		}
+		if has("(0 bytes received so far)") {
+			return unreached(has) // the shell has ended, but not been waited for yet: rsync tells its status only from then on
+		}
+		return Interrupted
 	case 19, 20, 21, 22, -1:
 		return Interrupted
 	case 23:
@@ -48,12 +52,17 @@ func classify(code int, said string, paths []PathError) Class {
 	case 30, 35:
 		return Timeout
 	case 255:
-		if has("Permission denied", "Host key verification failed", "REMOTE HOST IDENTIFICATION") {
-			return Auth
-		}
-		return Unavailable
+		return unreached(has)
 	}
 	return Permanent
+}
+
+// unreached classifies what the remote shell said that did not come through to the upstream.
+func unreached(has func(...string) bool) Class {
+	if has("Permission denied", "Host key verification failed", "REMOTE HOST IDENTIFICATION") {
+		return Auth
+	}
+	return Unavailable
 }
 
 // refused classifies what a daemon, or the way to it, said before the transfer.
