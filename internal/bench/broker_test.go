@@ -35,8 +35,8 @@ func (b *bench) hasBroker() bool {
 	return has
 }
 
-// broker starts a node. It may have as many connections as this process may.
-func (b *bench) broker() (*broker, error) {
+// broker starts a node. It may have as many connections as this process may, which are enough for so many open files for each mirror.
+func (b *bench) broker(each int) (*broker, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (b *bench) broker() (*broker, error) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil { // the node has what was set here, not what this process began with
 		return nil, err
 	}
-	if most := 8 * uint64(b.mirrors); files.Cur < most {
+	if most := uint64(each * b.mirrors); files.Cur < most {
 		return nil, fmt.Errorf("a process may open %d files here, this line needs %d: raise the limit (ulimit -Hn), or set MIRRORS to fewer than %d", files.Cur, most, b.mirrors)
 	}
 	return &broker{b, testenv.StartRabbitMQ(b.T, testenv.RabbitMQOptions{}), vhostBare}, nil

@@ -34,7 +34,7 @@ func (b *bench) backlog() error {
 
 // backlogIn measures one kind of topology, and then publishes as many again and again in turns with the bare client.
 func (b *bench) backlogIn(kind string) (disk, memory float64, err error) {
-	r, err := b.broker()
+	r, err := b.broker(8)
 	if err != nil {
 		return 0, 0, err
 	}

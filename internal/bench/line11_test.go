@@ -16,7 +16,7 @@ func (b *bench) restarts() error {
 	if !b.hasBroker() {
 		return nil
 	}
-	r, err := b.broker()
+	r, err := b.broker(8)
 	if err == nil {
 		err = r.vhosts(amqp.DefaultTopology())
 	}

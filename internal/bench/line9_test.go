@@ -20,7 +20,7 @@ func (b *bench) confirmed() error {
 	if !b.hasBroker() {
 		return nil
 	}
-	r, err := b.broker()
+	r, err := b.broker(8)
 	if err == nil {
 		err = r.vhosts(amqp.DefaultTopology())
 	}

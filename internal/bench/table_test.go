@@ -21,6 +21,7 @@ const (
 	seconds unit = iota
 	byteCount
 	count
+	fraction
 	perSecond
 	cpu // seconds of CPU per minute
 )
@@ -72,6 +73,8 @@ func (u unit) show(v float64) string {
 			return fmt.Sprintf("%.1f KiB", v/1024)
 		}
 		return fmt.Sprintf("%.1f MiB", v/(1<<20))
+	case fraction:
+		return fmt.Sprintf("%.2f", v)
 	case perSecond:
 		return fmt.Sprintf("%.0f/s", v)
 	case cpu:
