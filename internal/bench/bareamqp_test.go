@@ -143,10 +143,23 @@ func (p *barePublisher) publish(_ context.Context, ms []transports.Message) []er
 			settle(i - bareWindow)
 		}
 		flight[i], errs[i] = ch.PublishWithDeferredConfirm(bareExchange, bareKey, true, false,
-			amqp091.Publishing{DeliveryMode: amqp091.Persistent, MessageId: m.ID, Body: m.Body})
+			bareMessage(m))
 	}
 	for i := max(0, len(ms)-bareWindow); i < len(ms); i++ {
 		settle(i)
 	}
 	return errs
+}
+
+// bareMessage has the properties and headers that other programs may rely on (TOPOLOGY.md), so that both sides give the broker the same work.
+func bareMessage(m transports.Message) amqp091.Publishing {
+	now := time.Now().UTC()
+	return amqp091.Publishing{
+		Headers: amqp091.Table{
+			"cloudEvents_specversion": "1.0", "cloudEvents_id": m.ID, "cloudEvents_type": "org.mirrorbus.announce.v1",
+			"cloudEvents_source": "urn:mirrorbus:master", "cloudEvents_subject": module, "cloudEvents_time": now.Format(time.RFC3339),
+		},
+		ContentType: "application/vnd.mirrorbus", DeliveryMode: amqp091.Persistent, MessageId: m.ID, Timestamp: now, Type: "org.mirrorbus.announce.v1",
+		AppId: "mirrorbus", Body: m.Body,
+	}
 }

@@ -33,7 +33,7 @@ type row struct {
 	against    string // "": there is nothing to compare it with
 	theirs     float64
 	unit       unit
-	aim        float64 // ours is to be at most so much; 0: no aim
+	aim        float64 // ours is to be at most so much, a rate at least; 0: no aim
 	rounds     int
 }
 
@@ -44,7 +44,7 @@ func (r row) cells() []string {
 	}
 	if r.aim > 0 {
 		aim = "kept: " + r.unit.show(r.aim)
-		if r.ours > r.aim {
+		if r.ours > r.aim != (r.unit == perSecond) {
 			aim = "MISSED: " + r.unit.show(r.aim)
 		}
 	}
