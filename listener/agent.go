@@ -215,6 +215,7 @@ type worker struct {
 	working  sync.Mutex   // one pass at a time
 	replans  replans      // belongs to the pass
 	aside    aside        // likewise
+	upstream *inbox.Head  // likewise: what the upstream said last, nil if it has not been asked
 	careful  event.Serial // likewise: the batch that begins with this serial had to grow because an index changed while content came
 	flipping sync.Mutex   // likewise
 

@@ -36,6 +36,7 @@ type aside struct {
 	after  event.Serial    // what was applied when they were captured
 	walks  []string        // directories that were read while the files were the upstream's
 	listed map[string]bool // what was to be brought from those then, nil if nobody looked
+	looks  map[looked]look // directories that were looked through for indexes
 }
 
 // A cutError says that the captured indexes belong to an earlier serial.
@@ -96,10 +97,7 @@ func (b *batch) capture(ctx context.Context) error {
 // keep adds what was captured of directories that are read as a whole, though the upstream may have replaced it since: an index that is kept may name
 // it.
 func (b *batch) keep() {
-	gone := map[string]bool{}
-	for _, r := range b.plan.Expect {
-		gone[r.Path] = r.Op == event.Gone
-	}
+	gone := b.gone()
 	for p, c := range b.w.aside.files {
 		if b.w.aside.after == b.v.Applied && !c.Info.IsDir() && b.plan.Spanned(p) && !gone[p] {
 			b.shown = append(b.shown, p)
@@ -165,7 +163,7 @@ func (w *worker) tidy(ctx context.Context) error {
 		return nil
 	}
 	_, err := w.m.Runner.Run(ctx, string(plan.Capture), rsync.Job{Mode: rsync.Discard})
-	w.aside = aside{clean: err == nil, files: map[string]rsync.Captured{}}
+	w.aside = aside{clean: err == nil, files: map[string]rsync.Captured{}, looks: map[looked]look{}}
 	return err
 }
 
@@ -176,28 +174,6 @@ func (b *batch) putAway(ctx context.Context) error {
 	}
 	b.w.aside.clean = false
 	return b.w.tidy(ctx)
-}
-
-// lookThrough finds the indexes in directories that are read as a whole, which differ from those here.
-func (b *batch) lookThrough(ctx context.Context, r plan.Run) error {
-	isIndex, err := plan.IsIndex(b.w.m.Last)
-	if err != nil {
-		return err
-	}
-	j := Job(r)
-	j.Item = func(it rsync.Item) {
-		if it.Op != rsync.Deleted && isIndex(it.Path, it.Dir) && b.plan.Spanned(it.Path) {
-			b.shown = append(b.shown, it.Path)
-		}
-	}
-	if err = b.stage(ctx, plan.Capture, j); errors.Is(err, errors.ErrUnsupported) {
-		b.blind = true
-		return nil
-	}
-	if err != nil {
-		return b.unready(ctx, err)
-	}
-	return nil
 }
 
 // indexRecords are the records of what is to be captured, by path.
@@ -273,6 +249,9 @@ func (w *worker) lose(err error) {
 	}
 	for _, gone := range failed.Paths {
 		maps.DeleteFunc(w.aside.files, func(p string, _ rsync.Captured) bool { return event.Under(gone.Path, p) })
+		maps.DeleteFunc(w.aside.looks, func(at looked, l look) bool {
+			return slices.ContainsFunc(l.indexes, func(p string) bool { return p == gone.Path || event.Under(gone.Path, p) })
+		})
 	}
 }
 

@@ -89,6 +89,7 @@ func (w *worker) upstreamHead(ctx context.Context, along Along) (*inbox.Head, er
 		w.heard(v, h.Serial, now, viaUpstream)
 		return nil, errAgain
 	}
+	w.upstream = h
 	return h, nil
 }
 
