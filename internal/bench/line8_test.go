@@ -22,7 +22,7 @@ func (b *bench) reached() error {
 	if err != nil {
 		return err
 	}
-	for _, n := range b.sizes(1, 10, 100, 1000) {
+	for _, n := range b.sizes(1, 10, 100, 1000, 2000) {
 		if err := r.reachedBy(n); err != nil {
 			return err
 		}
