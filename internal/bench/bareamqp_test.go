@@ -107,6 +107,9 @@ func (p *barePublisher) run(ctx context.Context) {
 		if err != nil {
 			return err
 		}
+		if _, err := ch.QueueDeclarePassive(bareStream, true, false, false, false, amqp091.Table{"x-queue-type": "stream"}); err != nil {
+			return err // a node that has just started confirms before it has found the stream, and loses what it confirmed
+		}
 		if err := ch.Confirm(false); err != nil {
 			return err
 		}

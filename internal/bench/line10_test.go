@@ -53,7 +53,7 @@ func (b *bench) backlogIn(kind string) (disk, memory float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	ours := b.side(0)
+	ours := b.side("mirrorbus", 0)
 	defer ours.end()
 	ours.lead(master)
 	r.bareIn = vhostOurs // so that both publish into the same queues

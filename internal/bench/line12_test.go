@@ -59,7 +59,7 @@ func (b *bench) upkeepOfOurs(n int) (listening, reported use, err error) {
 		return use{}, use{}, err
 	}
 	defer r.node.Kill()
-	s := b.side(n)
+	s := b.side("mirrorbus", n)
 	defer s.end()
 	mirrors := make([]*transports.CheckedTransport, n)
 	for i := range mirrors {

@@ -31,7 +31,7 @@ func (b *bench) confirmed() error {
 	if err != nil {
 		return err
 	}
-	ours := b.side(0)
+	ours := b.side("mirrorbus", 0)
 	ours.lead(master)
 	bare := r.bare(0)
 	for _, s := range []*side{ours, bare} {

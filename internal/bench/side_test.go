@@ -12,6 +12,7 @@ import (
 
 // A side is a publisher and its listeners on one bus, all in this process.
 type side struct {
+	name    string
 	n       int
 	publish func(context.Context, []transports.Message) []error
 
@@ -27,9 +28,9 @@ type side struct {
 	arrived   map[string]time.Time
 }
 
-func (b *bench) side(n int) *side {
+func (b *bench) side(name string, n int) *side {
 	ctx, cancel := context.WithCancel(b.ctx)
-	s := &side{n: n, ctx: ctx, changed: make(chan struct{}), heard: map[string]int{}, arrived: map[string]time.Time{}}
+	s := &side{name: name, n: n, ctx: ctx, changed: make(chan struct{}), heard: map[string]int{}, arrived: map[string]time.Time{}}
 	s.end = func() {
 		cancel()
 		s.parts.Wait()
@@ -83,7 +84,7 @@ func (s *side) until(bound time.Duration, what string, f func() bool) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w; %d of %d are connected", context.Cause(ctx), connected, s.n)
+			return fmt.Errorf("%s: %w; %d of %d are connected", s.name, context.Cause(ctx), connected, s.n)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (s *side) lead(t *transports.CheckedTransport) {
 
 // ours is the transport of mirrorbus on a broker.
 func (r *broker) ours(n int) (*side, error) {
-	s := r.b.side(n)
+	s := r.b.side("mirrorbus", n)
 	master, err := r.open(transports.Master, "master")
 	if err != nil {
 		return s, err
@@ -70,7 +70,7 @@ func (r *broker) ours(n int) (*side, error) {
 
 // bare is the library alone on a broker.
 func (r *broker) bare(n int) *side {
-	s := r.b.side(n)
+	s := r.b.side("bare amqp091-go", n)
 	p := &barePublisher{broker: r}
 	s.publish = p.publish
 	s.parts.Go(func() { p.run(s.ctx) })
@@ -82,7 +82,7 @@ func (r *broker) bare(n int) *side {
 
 // hubSide is the embedded hub and its clients.
 func (b *bench) hubSide(n int) (*side, error) {
-	s := b.side(n)
+	s := b.side("the hub", n)
 	conf := hub.DefaultServerConfig()
 	conf.Listen, conf.HostKey = fmt.Sprint("127.0.0.1:", testenv.FreePort(b.T)), config.Path(filepath.Join(b.dir, "host_key"))
 	public, err := writeHostKey(string(conf.HostKey))
