@@ -276,6 +276,7 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 		if n, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
 			return errors.Join(cause, err)
 		} else if n > 0 {
+			b.w.log.Info("batch is made again with newer announcements", "serial", b.through, "head", h.Serial, "because", cause)
 			return errNewer
 		}
 	}

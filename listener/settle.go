@@ -217,6 +217,7 @@ func (b *batch) incomplete(later speech, path string, err error) error {
 	if errors.Is(err, errAgain) || b.whole || errors.As(err, &behind) || !later.speaksOf(path) {
 		return err
 	}
+	b.w.log.Info("batch is made again, its indexes may name what is gone", "serial", b.through, "because", path)
 	b.w.forget() // it was cut to what was captured, and that is too old by now
 	return errNewer
 }
