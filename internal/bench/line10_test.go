@@ -32,41 +32,32 @@ func (b *bench) backlog() error {
 	return nil
 }
 
-// backlogIn measures one kind of topology, and then publishes as many again and again in turns with the bare client.
+// backlogIn measures one kind of topology, in turns with the bare client. A stream is filled again and again; queues are filled once by each, on a node of
+// its own: what waits in a thousand of them is slower to add to, and soon more than the node's memory.
 func (b *bench) backlogIn(kind string) (disk, memory float64, err error) {
-	r, err := b.broker(8)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer r.node.Kill()
-	topology := amqp.DefaultTopology()
+	rounds, in := b.rounds, "one stream"
 	if kind != "stream" {
-		topology.Inboxes = map[string]string{}
-		for i := range b.mirrors {
-			topology.Inboxes[fmt.Sprint("mirror-", i)] = kind
-		}
-	}
-	if err := r.vhost(vhostOurs, topology); err != nil {
-		return 0, 0, err
-	}
-	master, err := r.open("master", "master")
-	if err != nil {
-		return 0, 0, err
-	}
-	ours := b.side("mirrorbus", 0)
-	defer ours.end()
-	ours.lead(master)
-	r.bareIn = vhostOurs // so that both publish into the same queues
-	bare := r.bare(0)
-	defer bare.end()
-	rounds := b.rounds
-	if kind != "stream" {
-		rounds = 1 // what waits in a thousand queues would soon be more than the node's memory
+		rounds, in = 1, kind+" queues"
 	}
 	var took [2][]float64
+	var r *broker
+	defer func() {
+		if r != nil {
+			r.node.Kill()
+		}
+	}()
 	for round := range rounds {
-		for k, s := range []*side{ours, bare} {
-			t, err := s.fill(fmt.Sprint(kind, "-", round))
+		for k := range took {
+			if r != nil && kind != "stream" {
+				r.node.Kill()
+				r = nil
+			}
+			if r == nil {
+				if r, err = b.brokerFor(kind); err != nil {
+					return 0, 0, err
+				}
+			}
+			t, err := r.fill(k, fmt.Sprint(kind, "-", round, "-", k))
 			if err != nil {
 				return 0, 0, err
 			}
@@ -81,11 +72,41 @@ func (b *bench) backlogIn(kind string) (disk, memory float64, err error) {
 			}
 		}
 	}
-	in := "one stream"
-	if kind != "stream" {
-		in = kind + " queues"
-	}
 	b.add(row{line: "10", what: fmt.Sprintf("%d announcements for %d absent mirrors in %s: time", waiting, b.mirrors, in), ours: median(took[0]),
 		against: "bare amqp091-go", theirs: median(took[1]), aim: overTheBare * median(took[1]), rounds: rounds})
 	return disk, memory, nil
+}
+
+// brokerFor starts a node with one kind of topology, which both sides publish into.
+func (b *bench) brokerFor(kind string) (*broker, error) {
+	r, err := b.broker(8)
+	if err != nil {
+		return nil, err
+	}
+	r.bareIn = vhostOurs
+	topology := amqp.DefaultTopology()
+	if kind != "stream" {
+		topology.Inboxes = map[string]string{}
+		for i := range b.mirrors {
+			topology.Inboxes[fmt.Sprint("mirror-", i)] = kind
+		}
+	}
+	return r, r.vhost(vhostOurs, topology)
+}
+
+// fill publishes for nobody, by the transport (0) or the bare client (1), and returns how long that took.
+func (r *broker) fill(k int, id string) (float64, error) {
+	s := (*side)(nil)
+	if k == 0 {
+		master, err := r.open("master", "master")
+		if err != nil {
+			return 0, err
+		}
+		s = r.b.side("mirrorbus", 0)
+		s.lead(master)
+	} else {
+		s = r.bare(0)
+	}
+	defer s.end()
+	return s.fill(id)
 }
