@@ -47,8 +47,8 @@ func (r *receiver) Connected() {
 	}
 }
 
-// Receive implements transports.Receiver. It returns nil once m is stored, or will never be worth storing; an error only if the state could not
-// be written.
+// Receive implements transports.Receiver. It returns nil once m is stored, or is known already, a Refusal if it will never be worth storing, and another
+// error only if the state could not be written.
 func (r *receiver) Receive(ctx context.Context, m transports.Message) error {
 	now := r.a.o.Now()
 	line, set, err := envelope.Decode(m.Body)
@@ -147,7 +147,7 @@ func newRefusals(log *slog.Logger, now func() time.Time) *refusals {
 // maxLogged bounds the memory of what was logged.
 const maxLogged = 1000
 
-// note counts a refusal. It returns nil: a message that is refused once is refused always, so it is never to be delivered again.
+// note counts a refusal, and returns it: a message that is refused once is refused always, so it is never to be delivered again.
 func (r *refusals) note(via string, m transports.Message, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,14 +155,14 @@ func (r *refusals) note(via string, m transports.Message, err error) error {
 	r.counts[reason]++
 	key, now := reason+" "+via+" "+m.From, r.now()
 	if last, ok := r.logged[key]; ok && now.Sub(last) < time.Minute {
-		return nil
+		return &transports.Refusal{Err: err}
 	}
 	if len(r.logged) >= maxLogged {
 		clear(r.logged)
 	}
 	r.logged[key] = now
 	r.log.Warn("message refused", "reason", reason, "error", err, "transport", via, "from", m.From, "topic", m.Topic.String())
-	return nil
+	return &transports.Refusal{Err: err}
 }
 
 // snapshot returns the counts.

@@ -134,7 +134,7 @@ func (r *checkedReceiver) Receive(ctx context.Context, m Message) error {
 		err = fmt.Errorf("topic %s: not subscribed to", m.Topic)
 	}
 	if err == nil {
-		return r.Receiver.Receive(ctx, m)
+		return r.settled(r.Receiver.Receive(ctx, m))
 	}
 	r.c.dropped.Add(1)
 	if !r.logged {
@@ -142,6 +142,15 @@ func (r *checkedReceiver) Receive(ctx context.Context, m Message) error {
 		r.c.log.Warn("message dropped, further ones of this connection are only counted", "error", err, "from", m.From)
 	}
 	return nil
+}
+
+// settled takes a refusal for an answer, unless the other side is told of it.
+func (r *checkedReceiver) settled(err error) error {
+	var refusal *Refusal
+	if _, tells := r.c.next.(Teller); !tells && errors.As(err, &refusal) {
+		return nil
+	}
+	return err
 }
 
 // checkReceived is Check for a message that arrived: a transport need not carry the ID.

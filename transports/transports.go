@@ -81,12 +81,12 @@ type BatchPublisher interface {
 
 // A Receiver takes what a Transport delivers.
 type Receiver interface {
-	// Connected is called once per Run when the subscription stands, before any Receive; what was sent earlier may be lost.
-	// From now until Run ends the transport has the connection that Publish needs.
+	// Connected is called when the subscription stands, before any Receive; what was sent earlier may be lost. From now until Run ends the
+	// transport has the connection that Publish needs. One that waits to be called calls it again whenever that happens.
 	Connected()
 
-	// Receive takes m, one at a time within a Run. nil means: safe with me, forget it. An error ends the subscription; the transport
-	// delivers m again, if it can (Capabilities.Redelivers), in a later Run.
+	// Receive takes m, one at a time within a Run. nil means: safe with me, forget it. So does a Refusal: it would be refused again, whoever
+	// brings it. Any other error ends the subscription; the transport delivers m again, if it can (Capabilities.Redelivers), in a later Run.
 	Receive(ctx context.Context, m Message) error
 }
 
@@ -118,6 +118,16 @@ var (
 	ErrTooLarge     = errors.New("message too large for this transport")
 	ErrClosed       = errors.New("connection closed by the other side")
 )
+
+// A Refusal is a message that will never be taken. A transport whose other side waits for an answer can tell it why (Teller); for all others it is as
+// good as taken.
+type Refusal struct{ Err error }
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// A Teller is a transport that tells the other side of a Refusal. To others Checked does not show any.
+type Teller interface{ TellsRefusals() }
 
 // Permanent marks err as one that the next attempt will meet again unless somebody changes something: a refused key, a wrong password.
 func Permanent(err error) error {

@@ -12,10 +12,12 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/time/rate"
+
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 // acceptAll serves the connections that come to l, not more than so many a second, until ctx is done. It has waited for all of them.
-func (s *Server) acceptAll(ctx context.Context, l net.Listener, in *intake) error {
+func (s *Server) acceptAll(ctx context.Context, l net.Listener, in *wire.Intake) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx)) // so that this is what the peers are told
@@ -137,7 +139,7 @@ func (l *lobby) leave(c net.Conn) {
 }
 
 // serve takes one connection from its first byte to its end.
-func (s *Server) serve(ctx context.Context, tcp net.Conn, room *lobby, in *intake) {
+func (s *Server) serve(ctx context.Context, tcp net.Conn, room *lobby, in *wire.Intake) {
 	conn, chans, reqs, err := s.handshake(ctx, tcp, room)
 	if err != nil {
 		s.noise.Do(func() { s.log.Info("connection did not get in", "address", tcp.RemoteAddr().String(), "error", err) })

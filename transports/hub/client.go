@@ -2,20 +2,18 @@ package hub
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 // A Client is the mirror side: it dials the hub, subscribes, and publishes over the same connection.
@@ -25,7 +23,7 @@ type Client struct {
 	log  *slog.Logger
 
 	mu  sync.Mutex
-	out *outgoing // nil while not connected
+	out *wire.Outgoing // nil while not connected
 }
 
 // NewClient checks the configuration. env needs Signer.
@@ -45,7 +43,7 @@ func NewClient(c ClientConfig, env transports.Env) (*Client, error) {
 
 // Run implements transports.Transport.
 func (c *Client) Run(ctx context.Context, subs []transports.Subscription, r transports.Receiver) error {
-	command, err := subscribeCommand(subs)
+	command, err := wire.SubscribeCommand(subs)
 	if err != nil {
 		return transports.Permanent(err)
 	}
@@ -98,15 +96,17 @@ func (c *Client) work(
 	if err := l.tcp.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("connection to hub: %w", err)
 	}
-	out := newOutgoing(ctx.Done())
-	parts.Go(func() { fail(out.write(pub, newWatchdog(writeTimeout, func() { fail(errStuck) }))) })
-	parts.Go(func() { fail(out.answers(pub)) })
+	out := wire.NewOutgoing(ctx.Done())
 	parts.Go(func() {
-		keepAlive(ctx, l.client, c.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("hub %s: %w", c.conf.Address, err)) })
+		fail(out.Write(wire.Writer{W: pub.input, Dog: wire.NewWatchdog(writeTimeout, func() { fail(errStuck) })}))
+	})
+	parts.Go(func() { fail(pub.answers(out)) })
+	parts.Go(func() {
+		wire.KeepAlive(ctx, l.client, c.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("hub %s: %w", c.conf.Address, err)) })
 	})
 	c.setOut(out)
 	r.Connected()
-	return c.receive(ctx, sub, r, newWatchdog(3*beat, func() { fail(errMute) }))
+	return c.receive(ctx, sub, r, wire.NewWatchdog(3*beat, func() { fail(errMute) }))
 }
 
 const writeTimeout = time.Minute // without any progress of a message to the hub
@@ -117,7 +117,7 @@ var (
 )
 
 // receive hands what comes to r.
-func (c *Client) receive(ctx context.Context, sub *remote, r transports.Receiver, dog *watchdog) error {
+func (c *Client) receive(ctx context.Context, sub *remote, r transports.Receiver, dog *wire.Watchdog) error {
 	for {
 		m, err := sub.next(dog)
 		if err != nil {
@@ -144,10 +144,10 @@ func (c *Client) Publish(ctx context.Context, m transports.Message) error {
 	if out == nil {
 		return transports.ErrNotConnected
 	}
-	return out.publish(ctx, m)
+	return out.Publish(ctx, m)
 }
 
-func (c *Client) setOut(out *outgoing) {
+func (c *Client) setOut(out *wire.Outgoing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out = out
@@ -159,39 +159,47 @@ type remote struct {
 	hangUp func()        // ends the whole connection
 	lines  *bufio.Reader // its standard output
 	input  io.WriteCloser
-	said   *capped // its standard error
+	said   *wire.Capped // its standard error
 }
 
 // ready waits until the subscription stands and returns how often the hub writes at least.
 func (r *remote) ready() (time.Duration, error) {
-	line, err := readLine(r.lines)
+	line, err := wire.ReadLine(r.lines)
 	if err != nil {
 		return 0, r.why(err)
 	}
-	text, ok := strings.CutPrefix(line, "ready ")
-	ms, err := strconv.ParseUint(text, 10, 31)
-	if !ok || err != nil || ms == 0 {
-		return 0, fmt.Errorf("%w: the hub answers %.80q", errFrame, line)
+	return wire.ParseReady(line)
+}
+
+// answers takes the hub's answers to what is published. The error is never nil.
+func (r *remote) answers(out *wire.Outgoing) error {
+	for {
+		line, err := wire.ReadLine(r.lines)
+		if err != nil {
+			return r.why(err)
+		}
+		if err := out.Answered(line); err != nil {
+			return err
+		}
 	}
-	return time.Duration(ms) * time.Millisecond, nil
 }
 
 // next reads up to the end of the next message.
-func (r *remote) next(dog *watchdog) (m transports.Message, err error) {
+func (r *remote) next(dog *wire.Watchdog) (m transports.Message, err error) {
 	line, size := "beat", 0
 	for line == "beat" {
-		err = dog.watch(func() error {
-			line, err = readLine(r.lines)
+		err = dog.Watch(func() error {
+			line, err = wire.ReadLine(r.lines)
 			return err
 		})
 		if err != nil {
 			return m, r.why(err)
 		}
 	}
-	if m, size, err = parseHeader(line); err != nil {
+	if m, size, err = wire.ParseHeader(line); err != nil {
 		return m, err
 	}
-	if m.Body, err = readBody(r.lines, size, dog); err != nil {
+	if m.Body, err = wire.ReadBody(r.lines, size, dog); err != nil {
 		return m, r.why(err)
 	}
 	return m, nil
@@ -210,19 +218,9 @@ func (r *remote) why(err error) error {
 	case !errors.As(err, &end):
 		return transports.ErrClosed
 	case end.Signal() != "":
-		return fmt.Errorf("%w: %s", transports.ErrClosed, oneLine(end.Msg()))
+		return fmt.Errorf("%w: %s", transports.ErrClosed, wire.OneLine(end.Msg()))
 	case end.ExitStatus() == exitNoTry || end.ExitStatus() == exitUsage || end.ExitStatus() == exitData:
 		return transports.Permanent(fmt.Errorf("the hub refuses: %s", r.said))
 	}
 	return fmt.Errorf("%w: %s", transports.ErrClosed, r.said)
 }
-
-// capped keeps the first bytes written to it, and can be read when the writer is done.
-type capped struct{ bytes.Buffer }
-
-func (c *capped) Write(b []byte) (int, error) {
-	c.Buffer.Write(b[:min(len(b), maxLine-min(maxLine, c.Len()))])
-	return len(b), nil
-}
-
-func (c *capped) String() string { return oneLine(strings.TrimSpace(c.Buffer.String())) }

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"sync"
-	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 const usage = `usage: subscribe v1 [announce/MODULE[@POSITION]]...   messages as they are published, those after POSITION first
@@ -41,7 +39,7 @@ func (e *exit) Unwrap() error { return e.err }
 
 // exec runs a command line on a channel and closes it.
 func (p *peer) exec(ctx context.Context, ch ssh.Channel, line string) {
-	dog := newWatchdog(p.s.conf.WriteTimeout.Duration, func() { p.end(errSlow) })
+	dog := wire.NewWatchdog(p.s.conf.WriteTimeout.Duration, func() { p.end(errSlow) })
 	err := p.run(ctx, ch, dog, line)
 	if ctx.Err() != nil {
 		return // the connection or the channel has ended, so nobody listens
@@ -51,14 +49,14 @@ func (p *peer) exec(ctx context.Context, ch ssh.Channel, line string) {
 		e := &exit{exitTryLate, err}
 		errors.As(err, &e)
 		status = e.status
-		fmt.Fprintf(watchedWriter{ch.Stderr(), dog}, "mirrorbus hub: %v\n", err) //nolint:errcheck // the connection has ended then
+		fmt.Fprintf(wire.Writer{W: ch.Stderr(), Dog: dog}, "mirrorbus hub: %v\n", err) //nolint:errcheck // the connection has ended then
 	}
 	ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{status})) //nolint:errcheck // the connection has ended then
 	ch.Close()                                                            //nolint:errcheck // the connection has ended then
 }
 
-func (p *peer) run(ctx context.Context, ch ssh.Channel, dog *watchdog, line string) error {
-	out := watchedWriter{ch, dog}
+func (p *peer) run(ctx context.Context, ch ssh.Channel, dog *wire.Watchdog, line string) error {
+	out := wire.Writer{W: ch, Dog: dog}
 	words := strings.Split(line, " ")
 	switch {
 	case line == "ping":
@@ -70,7 +68,7 @@ func (p *peer) run(ctx context.Context, ch ssh.Channel, dog *watchdog, line stri
 	case line == "publish v1":
 		return p.publish(ctx, ch, out)
 	case len(words) >= 2 && words[0] == "subscribe" && words[1] == "v1":
-		wants, err := parseWants(words[2:])
+		wants, err := wire.ParseWants(words[2:])
 		if err != nil {
 			return &exit{exitUsage, fmt.Errorf("subscribe: %w", err)}
 		}
@@ -89,29 +87,25 @@ func (p *peer) allowed(t transports.Topic, subscribe bool) error {
 
 // publish takes messages from the peer until it ends its input, and answers each.
 func (p *peer) publish(ctx context.Context, ch ssh.Channel, out io.Writer) error {
-	lines := lineReader(ch)
-	half := newWatchdog(p.s.conf.WriteTimeout.Duration, func() { p.end(errHalf) })
+	lines := wire.Lines(ch)
+	half := wire.NewWatchdog(p.s.conf.WriteTimeout.Duration, func() { p.end(errHalf) })
 	for {
-		line, err := readLine(lines) // as long as it takes: keepalives find who is gone
+		line, err := wire.ReadLine(lines) // as long as it takes: keepalives find who is gone
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return &exit{exitData, err}
 		}
-		m, size, err := parseHeader(line)
+		m, size, err := wire.ParseHeader(line)
 		if err != nil {
 			return &exit{exitData, err}
 		}
-		if m.Body, err = readBody(lines, size, half); err != nil {
+		if m.Body, err = wire.ReadBody(lines, size, half); err != nil {
 			return &exit{exitData, err}
 		}
 		m.From = p.name
-		answer := "ok " + m.ID + "\n"
-		if err := p.take(ctx, m); err != nil {
-			answer = fmt.Sprintf("err %s %s\n", m.ID, oneLine(err.Error()))
-		}
-		if _, err := io.WriteString(out, answer); err != nil {
+		if _, err := io.WriteString(out, wire.Answer(m.ID, p.take(ctx, m))); err != nil {
 			return err
 		}
 	}
@@ -121,43 +115,26 @@ func (p *peer) take(ctx context.Context, m transports.Message) error {
 	if err := p.allowed(m.Topic, false); err != nil {
 		return err
 	}
-	return p.in.take(ctx, m)
+	return p.in.Take(ctx, m)
 }
 
-// oneLine makes text fit a line of the protocol, and a terminal.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) { // among them the C1 controls, which some terminals obey
-			return ' '
+// subscribe sends the peer what it has missed and then what is published, until ctx is done.
+func (p *peer) subscribe(ctx context.Context, out io.Writer, wants []wire.Want) error {
+	for _, w := range wants {
+		if err := p.allowed(w.Topic, true); err != nil {
+			return &exit{exitNoTry, err}
 		}
-		return r
-	}, text)
-	const most = maxLine - len("err \n") - 64 - 1 // 64 for the ID
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
-}
-
-// An intake hands the messages of all peers to the receiver, one at a time.
-type intake struct {
-	topics  []transports.Topic
-	receive func(transports.Message) error // under the context of Run, so that a peer that goes away does not disturb it
-	fail    context.CancelCauseFunc        // ends Run
-
-	mu sync.Mutex
-}
-
-// take returns nil when the receiver has m. ctx is the peer's and only looked at before.
-func (in *intake) take(ctx context.Context, m transports.Message) error {
-	if !slices.Contains(in.topics, m.Topic) {
-		return fmt.Errorf("nobody here takes %s", m.Topic)
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	queue := wire.NewQueue(int(p.s.conf.QueueSize), func() { p.end(errSlow) })
+	if err := p.s.join(p, queue, wants); err != nil { // before the backlog is read, so that nothing falls between
+		return &exit{exitUsage, err}
 	}
-	if err := in.receive(m); err != nil {
-		in.fail(fmt.Errorf("receive from %s: %w", m.From, err))
-		return errors.New("the hub could not take it now, see its log")
+	defer p.s.leave(p, queue, wants)
+	err := wire.Serving{Queue: queue, Wants: wants, Backlog: p.s.env.Backlog, Beat: p.s.conf.Keepalive.Duration}.To(ctx, out)
+	var backlog *wire.BacklogError
+	if errors.As(err, &backlog) {
+		p.s.log.Error("cannot replay what a peer has missed", "peer", p.name, "topic", backlog.Topic.String(), "error", backlog.Err)
+		return fmt.Errorf("the hub cannot read what was missed on %s, see its log", backlog.Topic)
 	}
-	return nil
+	return err
 }

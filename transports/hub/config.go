@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/hostkey"
 )
 
 // A ServerConfig configures the master side.
@@ -106,7 +107,7 @@ func (c *ClientConfig) checkHostKey() error {
 	case c.HostKey == "":
 		return config.Fault("host_key", "is required, or known_hosts", "write the line that `mirrorbus init master` printed on the master")
 	}
-	if _, err := parsePin(c.HostKey); err != nil {
+	if _, err := hostkey.Pin(c.HostKey); err != nil {
 		return config.Fault("host_key", err.Error(), "write the line that `mirrorbus init master` printed on the master")
 	}
 	return nil

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/mirrorbus/mirrorbus/internal/hostkey"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 // A link is an authenticated connection to the hub.
@@ -24,7 +26,7 @@ type link struct {
 // dial connects to the hub and authenticates. The connection has a deadline, which is to be taken off when the subscription stands: the library
 // itself would wait for a silent server without end.
 func (c *Client) dial(ctx context.Context) (*link, error) {
-	trusted, err := c.pin()
+	trusted, err := c.trusted()
 	if err != nil {
 		return nil, transports.Permanent(err)
 	}
@@ -48,7 +50,7 @@ func (c *Client) dial(ctx context.Context) (*link, error) {
 	}
 	conn, chans, reqs, err := ssh.NewClientConn(tcp, c.conf.Address, &ssh.ClientConfig{ // closes tcp on error
 		User: userName, ClientVersion: clientVersion, Auth: []ssh.AuthMethod{ssh.PublicKeys(c.env.Signer)},
-		HostKeyCallback: trusted.check, HostKeyAlgorithms: trusted.algorithms(),
+		HostKeyCallback: trusted.Check, HostKeyAlgorithms: trusted.Algorithms(),
 	})
 	if err != nil {
 		return nil, c.explain(err)
@@ -56,18 +58,22 @@ func (c *Client) dial(ctx context.Context) (*link, error) {
 	return &link{tcp: tcp, client: ssh.NewClient(conn, chans, reqs)}, nil
 }
 
-func (c *Client) pin() (pin, error) {
-	if c.conf.KnownHosts != "" {
-		return knownPin(string(c.conf.KnownHosts), c.conf.Address)
+func (c *Client) trusted() (hostkey.Trust, error) {
+	if c.conf.KnownHosts == "" {
+		return hostkey.Pin(c.conf.HostKey)
 	}
-	return parsePin(c.conf.HostKey)
+	t, err := hostkey.Known(string(c.conf.KnownHosts), c.conf.Address)
+	if errors.Is(err, hostkey.ErrUnknown) {
+		err = fmt.Errorf("%w: add the line that `mirrorbus init master` printed on the master", err)
+	}
+	return t, err
 }
 
 // explain says what a failed handshake means. That the hub did not take the key is only in the library's text; a test keeps watch over it.
 func (c *Client) explain(err error) error {
 	switch {
-	case errors.Is(err, ErrHostKey):
-		return transports.Permanent(err)
+	case errors.Is(err, hostkey.ErrOther):
+		return transports.Permanent(fmt.Errorf("hub: %w", err))
 	case strings.Contains(err.Error(), "unable to authenticate"):
 		return transports.Permanent(fmt.Errorf("hub %s refuses our key %s: on the master, run the line that `mirrorbus init mirror` printed",
 			c.conf.Address, ssh.FingerprintSHA256(c.env.Signer.PublicKey())))
@@ -82,7 +88,7 @@ func (l *link) start(command string) (*remote, error) {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
 	r := &remote{
-		wait: sync.OnceValue(session.Wait), said: &capped{},
+		wait: sync.OnceValue(session.Wait), said: &wire.Capped{},
 		hangUp: func() { l.tcp.Close() }, //nolint:errcheck // everything that still reads or writes says so
 	}
 	session.Stderr = r.said
@@ -93,7 +99,7 @@ func (l *link) start(command string) (*remote, error) {
 	if r.input, err = session.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	r.lines = lineReader(out)
+	r.lines = wire.Lines(out)
 	if err := session.Start(command); err != nil {
 		return nil, fmt.Errorf("hub: start %.20q: %w", command, err)
 	}

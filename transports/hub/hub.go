@@ -16,15 +16,10 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 const (
-	// maxBody is the largest message body in bytes.
-	maxBody = 8 << 20
-
-	// keepaliveRequest is what OpenSSH asks, too; any answer will do.
-	keepaliveRequest = "keepalive@openssh.com"
-
 	clientVersion = "SSH-2.0-mirrorbus"
 	serverVersion = "SSH-2.0-mirrorbus"
 	userName      = "mirrorbus" // of the agents; the server does not look at it
@@ -47,7 +42,7 @@ func Driver() transports.Driver {
 
 // capabilities: delivery to those who were away needs Env.Backlog, so it is Resumes and neither Durable nor Redelivers.
 func capabilities(transports.Role) transports.Capabilities {
-	return transports.Capabilities{MaxBody: maxBody, Ordered: true, Resumes: true}
+	return transports.Capabilities{MaxBody: wire.MaxBody, Ordered: true, Resumes: true}
 }
 
 func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // A peer is one authenticated connection on the master side.
 type peer struct {
 	s       *Server
-	in      *intake
+	in      *wire.Intake
 	name    string
 	since   time.Time
 	tcp     net.Conn
@@ -34,7 +35,7 @@ type peer struct {
 	refusal error                   // why it gets nothing, nil if it does
 	end     context.CancelCauseFunc // ends the connection for a reason that the peer is told; never blocks
 
-	sub *subscriber // guarded by Server.mu
+	queue *wire.Queue // guarded by Server.mu; nil if it has not subscribed
 
 	mu       sync.Mutex
 	refused  int
@@ -54,7 +55,7 @@ func (p *peer) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-ch
 		defer late.Stop()
 	}
 	parts.Go(func() { ssh.DiscardRequests(reqs) }) // it says no to forwardings, and that is an answer to keepalives, too
-	parts.Go(func() { keepAlive(ctx, p.conn, p.s.conf.Keepalive.Duration, p.stillWelcome, p.end) })
+	parts.Go(func() { wire.KeepAlive(ctx, p.conn, p.s.conf.Keepalive.Duration, p.stillWelcome, p.end) })
 	for nc := range chans {
 		p.open(ctx, nc, &parts)
 	}
@@ -155,7 +156,7 @@ func (p *peer) session(ctx context.Context, ch ssh.Channel, reqs <-chan *ssh.Req
 	started := false
 	for req := range reqs {
 		var exec struct{ Line string }
-		ok := !started && req.Type == "exec" && len(req.Payload) <= maxCommand && ssh.Unmarshal(req.Payload, &exec) == nil
+		ok := !started && req.Type == "exec" && len(req.Payload) <= wire.MaxCommand && ssh.Unmarshal(req.Payload, &exec) == nil
 		if req.WantReply {
 			req.Reply(ok, nil) //nolint:errcheck // the connection has ended then, and reqs too
 		}

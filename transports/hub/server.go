@@ -16,13 +16,13 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
 // Reasons for which the hub ends a connection. Their texts reach the peer.
 var (
 	errSlow     = errors.New("slow: more waits for this subscriber than the hub keeps, or it takes nothing; it may resume")
 	errHalf     = errors.New("a message stopped half way")
-	errSilent   = errors.New("no answer to a keepalive")
 	errReplaced = errors.New("replaced by a newer connection with the same name; if that was not you, two machines share a key")
 	errFull     = errors.New("the hub has as many connections as it takes (max_connections)")
 	errUnruly   = errors.New("too many requests for what the hub does not do")
@@ -38,10 +38,10 @@ type Server struct {
 
 	noise rate.Sometimes // lines about connections that did not get in, which strangers can cause
 
-	mu     sync.Mutex
-	addr   net.Addr // nil while not running
-	peers  map[*peer]bool
-	topics map[transports.Topic]map[*subscriber]bool
+	mu    sync.Mutex
+	addr  net.Addr // nil while not running
+	peers map[*peer]bool
+	feed  wire.Feed
 }
 
 // NewServer checks the configuration and reads the host key. env needs PeerName.
@@ -58,7 +58,7 @@ func NewServer(c ServerConfig, env transports.Env) (*Server, error) {
 	}
 	s := &Server{
 		conf: c, env: env, log: env.Log, noise: rate.Sometimes{First: 20, Interval: 10 * time.Second},
-		peers: make(map[*peer]bool), topics: make(map[transports.Topic]map[*subscriber]bool),
+		peers: make(map[*peer]bool),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -86,11 +86,7 @@ func (s *Server) Run(ctx context.Context, subs []transports.Subscription, r tran
 	})
 	s.setAddr(l.Addr())
 	r.Connected()
-	in := &intake{fail: fail, receive: func(m transports.Message) error { return r.Receive(ctx, m) }}
-	for _, sub := range subs {
-		in.topics = append(in.topics, sub.Topic)
-	}
-	fail(s.acceptAll(ctx, l, in))
+	fail(s.acceptAll(ctx, l, wire.NewIntake(ctx, subs, r, fail)))
 	s.setAddr(nil)
 	<-closed
 	return context.Cause(ctx)
@@ -115,15 +111,10 @@ func (s *Server) Publish(ctx context.Context, m transports.Message) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	f := frame{key: key{m.Topic, m.ID}, data: encode(m)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.addr == nil {
+	if s.Addr() == nil {
 		return transports.ErrNotConnected
 	}
-	for sub := range s.topics[m.Topic] {
-		sub.put(f)
-	}
+	s.feed.Put(m)
 	return nil
 }
 
@@ -155,9 +146,9 @@ func (s *Server) Peers() []Peer {
 	defer s.mu.Unlock()
 	list := make([]Peer, 0, len(s.peers))
 	for p := range s.peers {
-		info := Peer{Name: p.name, Address: p.tcp.RemoteAddr().String(), Since: p.since, Subscribed: p.sub != nil}
-		if p.sub != nil {
-			info.Queued = p.sub.queued()
+		info := Peer{Name: p.name, Address: p.tcp.RemoteAddr().String(), Since: p.since, Subscribed: p.queue != nil}
+		if p.queue != nil {
+			info.Queued = p.queue.Queued()
 		}
 		list = append(list, info)
 	}
@@ -205,36 +196,26 @@ func (s *Server) dismiss(p *peer) {
 	delete(s.peers, p)
 }
 
-// join makes sub the subscription of p and ends an older one with the same name: a half-open connection must not lock its owner out.
-func (s *Server) join(p *peer, sub *subscriber, wants []want) error {
+// join makes queue the subscription of p and ends an older one with the same name: a half-open connection must not lock its owner out.
+func (s *Server) join(p *peer, queue *wire.Queue, wants []wire.Want) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.sub != nil {
+	if p.queue != nil {
 		return errors.New("this connection has a subscription already")
 	}
 	for other := range s.peers {
-		if other != p && other.name == p.name && other.sub != nil {
+		if other != p && other.name == p.name && other.queue != nil {
 			other.end(errReplaced)
 		}
 	}
-	p.sub = sub
-	for _, w := range wants {
-		if s.topics[w.topic] == nil {
-			s.topics[w.topic] = make(map[*subscriber]bool)
-		}
-		s.topics[w.topic][sub] = true
-	}
+	p.queue = queue
+	s.feed.Join(queue, wants)
 	return nil
 }
 
-func (s *Server) leave(p *peer, sub *subscriber, wants []want) {
+func (s *Server) leave(p *peer, queue *wire.Queue, wants []wire.Want) {
+	s.feed.Leave(queue, wants)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range wants {
-		delete(s.topics[w.topic], sub)
-		if len(s.topics[w.topic]) == 0 {
-			delete(s.topics, w.topic)
-		}
-	}
-	p.sub = nil
+	p.queue = nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/hostkey"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
 )
@@ -107,7 +108,7 @@ func TestHostKey(t *testing.T) {
 	} {
 		t.Run("wrong "+name, func(t *testing.T) {
 			err := r.client("mirror", conf).fails(t)
-			if !errors.Is(err, hub.ErrHostKey) || !transports.IsPermanent(err) {
+			if !errors.Is(err, hostkey.ErrOther) || !transports.IsPermanent(err) {
 				t.Errorf("error is %v", err)
 			}
 			for _, want := range []string{ssh.FingerprintSHA256(right), ssh.FingerprintSHA256(wrong), "operator"} {

@@ -126,7 +126,12 @@ func serverGone(ctx context.Context, w *world) error {
 	if err := w.stop(ctx, master); err != nil {
 		return err
 	}
-	if _, err := mirror.ended(ctx); err != nil {
+	if w.h.Called {
+		err = w.uncalled(ctx, mirror)
+	} else {
+		_, err = mirror.ended(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("the server has gone: %w", err)
 	}
 	if err := mirror.Publish(ctx, message(report("fedora"), "x")); !w.h.Connectionless && !errors.Is(err, transports.ErrNotConnected) {
@@ -199,4 +204,18 @@ func (w *world) restart(ctx context.Context, master *peer) error {
 		}
 	}
 	return master.connect(ctx, report("fedora"))
+}
+
+// uncalled waits until a mirror that goes on waiting to be called has noticed that the master has gone, and ends its Run.
+func (w *world) uncalled(ctx context.Context, mirror *peer) error {
+	for !errors.Is(mirror.Publish(ctx, message(report("fedora"), "x")), transports.ErrNotConnected) {
+		select {
+		case err := <-mirror.done:
+			return fmt.Errorf("%s: a Run that waits to be called has ended: %w", mirror.name, asError(err))
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return mirror.leave(ctx)
 }

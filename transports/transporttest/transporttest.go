@@ -30,6 +30,9 @@ type Harness struct {
 	// MasterServes: there is no server between the two sides, a master's Run is the server. The checks then have only one master.
 	MasterServes bool
 
+	// Called: a mirror waits to be called, so its Run does not end when the master goes, and it is connected again when it is called again.
+	Called bool
+
 	// Connectionless: Publish needs no connection (a mail is handed to the queue of the host).
 	Connectionless bool
 

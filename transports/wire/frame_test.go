@@ -1,4 +1,4 @@
-package hub
+package wire
 
 import (
 	"bytes"
@@ -17,21 +17,21 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-func idle() *watchdog { return newWatchdog(time.Hour, func() {}) }
+func idle() *Watchdog { return NewWatchdog(time.Hour, func() {}) }
 
 // readFrames reads messages until the input ends or does not keep to the protocol.
 func readFrames(in io.Reader) (all []transports.Message, err error) {
-	r := lineReader(in)
+	r := Lines(in)
 	for {
-		line, err := readLine(r)
+		line, err := ReadLine(r)
 		if err != nil {
 			return all, err
 		}
-		m, size, err := parseHeader(line)
+		m, size, err := ParseHeader(line)
 		if err != nil {
 			return all, err
 		}
-		if m.Body, err = readBody(r, size, idle()); err != nil {
+		if m.Body, err = ReadBody(r, size, idle()); err != nil {
 			return all, err
 		}
 		all = append(all, m)
@@ -43,7 +43,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("msg a announce/debian 3\na\nb\nmsg b report/x 1\n\x00\n"))
 	f.Add([]byte("msg a announce/debian 8388608\n"))
 	f.Add([]byte("msg a announce/debian 01\na\n"))
-	f.Add(bytes.Repeat([]byte("m"), maxLine+1))
+	f.Add(bytes.Repeat([]byte("m"), MaxLine+1))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		all, err := readFrames(bytes.NewReader(in))
 		if err == nil {
@@ -51,10 +51,10 @@ func FuzzFrames(f *testing.F) {
 		}
 		var out []byte
 		for _, m := range all {
-			if err := capabilities(transports.Master).Check(m); err != nil {
+			if err := (transports.Capabilities{MaxBody: MaxBody}).Check(m); err != nil {
 				t.Fatal(err)
 			}
-			out = append(out, encode(m)...)
+			out = append(out, Encode(m)...)
 		}
 		if !bytes.HasPrefix(in, out) {
 			t.Errorf("%q was read as %q", in, out)
@@ -80,14 +80,14 @@ func TestDeclaredBodyTakesNoMemory(t *testing.T) {
 }
 
 func TestLines(t *testing.T) {
-	full := strings.Repeat("x", maxLine-1)
+	full := strings.Repeat("x", MaxLine-1)
 	for in, want := range map[string]string{"a\n": "a", "\n": "", full + "\n": full} {
-		if got, err := readLine(lineReader(strings.NewReader(in))); got != want || err != nil {
+		if got, err := ReadLine(Lines(strings.NewReader(in))); got != want || err != nil {
 			t.Errorf("%.10q of %d bytes: got %.10q, %v", in, len(in), got, err)
 		}
 	}
-	for in, want := range map[string]error{"": io.EOF, "a": io.ErrUnexpectedEOF, full + "x\n": errFrame} {
-		if _, err := readLine(lineReader(strings.NewReader(in))); !errors.Is(err, want) {
+	for in, want := range map[string]error{"": io.EOF, "a": io.ErrUnexpectedEOF, full + "x\n": ErrFrame} {
+		if _, err := ReadLine(Lines(strings.NewReader(in))); !errors.Is(err, want) {
 			t.Errorf("%.10q of %d bytes: got %v, want %v", in, len(in), err, want)
 		}
 	}
@@ -99,7 +99,7 @@ func FuzzSubscribeCommand(f *testing.F) {
 	f.Add("debian", " @%/\n\x00\xff")
 	f.Fuzz(func(t *testing.T, module, have string) {
 		topic := transports.Topic{Kind: transports.Announce, Module: module}
-		line, err := subscribeCommand([]transports.Subscription{{Topic: topic, Have: func() string { return have }}})
+		line, err := SubscribeCommand([]transports.Subscription{{Topic: topic, Have: func() string { return have }}})
 		if len(have) > maxHave || topic.Check() != nil {
 			if err == nil {
 				t.Fatalf("module %q with a position of %d bytes was accepted", module, len(have))
@@ -109,8 +109,8 @@ func FuzzSubscribeCommand(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parseWants(strings.Split(line, " ")[2:])
-		if diff := cmp.Diff([]want{{topic, have}}, got, cmp.AllowUnexported(want{})); diff != "" || err != nil {
+		got, err := ParseWants(strings.Split(line, " ")[2:])
+		if diff := cmp.Diff([]Want{{topic, have}}, got, cmp.AllowUnexported(Want{})); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", line, err, diff)
 		}
 	})
@@ -120,9 +120,9 @@ func FuzzParseWants(f *testing.F) {
 	f.Add("announce/debian@1 report/x")
 	f.Add("announce/debian@%zz")
 	f.Fuzz(func(t *testing.T, args string) {
-		got, err := parseWants(strings.Split(args, " "))
+		got, err := ParseWants(strings.Split(args, " "))
 		for _, w := range got {
-			if err == nil && (w.topic.Check() != nil || len(w.have) > maxHave) {
+			if err == nil && (w.Topic.Check() != nil || len(w.Have) > maxHave) {
 				t.Errorf("%q was read as %v", args, got)
 			}
 		}
@@ -134,28 +134,28 @@ func TestTooLongSubscription(t *testing.T) {
 	for i := range 3000 {
 		subs = append(subs, transports.Subscription{Topic: transports.Topic{Kind: transports.Announce, Module: fmt.Sprintf("%050d", i)}})
 	}
-	if _, err := subscribeCommand(subs); err == nil || !strings.Contains(err.Error(), "3000 topics is too long") {
+	if _, err := SubscribeCommand(subs); err == nil || !strings.Contains(err.Error(), "3000 topics is too long") {
 		t.Errorf("error is %v", err)
 	}
-	if line, err := subscribeCommand(subs[:1500]); err != nil || len(line) > maxCommand {
+	if line, err := SubscribeCommand(subs[:1500]); err != nil || len(line) > MaxCommand {
 		t.Errorf("half of it: %d bytes, %v", len(line), err)
 	}
 }
 
 func TestAnswers(t *testing.T) {
 	m := transports.Message{ID: "m1", Topic: transports.Topic{Kind: transports.Report, Module: "debian"}}
-	for line, want := range map[string]string{"ok m1": "", "err m1 no \x1b[31mway": "the hub refuses the message on report/debian: no  [31mway"} {
-		err, ok := parseAnswer(line, m)
+	for line, want := range map[string]string{"ok m1": "", "err m1 no \x1b[31mway": "the other side refuses the message on report/debian: no  [31mway"} {
+		err, ok := ParseAnswer(line, m)
 		if !ok || want == "" && err != nil || want != "" && err.Error() != want {
 			t.Errorf("%q: %v, %v", line, err, ok)
 		}
 	}
 	for _, line := range []string{"ok m2", "ok", "err m1", "err m11 no", "OK m1", ""} {
-		if _, ok := parseAnswer(line, m); ok {
+		if _, ok := ParseAnswer(line, m); ok {
 			t.Errorf("%q is taken for an answer", line)
 		}
 	}
-	if got := oneLine(strings.Repeat("é", 1000)); len("err \n")+64+1+len(got) > maxLine || !strings.HasSuffix(got, "é") {
+	if got := OneLine(strings.Repeat("é", 1000)); len("err \n")+64+1+len(got) > MaxLine || !strings.HasSuffix(got, "é") {
 		t.Errorf("a long text becomes %d bytes: …%q", len(got), got[len(got)-3:])
 	}
 }
@@ -176,28 +176,12 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("err a not\x1b[2J now", "a")
 	f.Add("err a  ", "")
 	f.Fuzz(func(t *testing.T, line, id string) {
-		refusal, ok := parseAnswer(line, transports.Message{ID: id, Topic: transports.Topic{Kind: transports.Report, Module: "m"}})
+		refusal, ok := ParseAnswer(line, transports.Message{ID: id, Topic: transports.Topic{Kind: transports.Report, Module: "m"}})
 		if ok && line != "ok "+id && !strings.HasPrefix(line, "err "+id+" ") || (ok && refusal == nil) != (line == "ok "+id) {
 			t.Errorf("%q is taken for an answer to %q: %v", line, id, refusal)
 		}
 		if text := fmt.Sprint(refusal); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
 			t.Errorf("%q becomes %q", line, text)
-		}
-	})
-}
-
-// FuzzPin: a pin that is taken recognises some key and says so in the form in which OpenSSH shows it.
-func FuzzPin(f *testing.F) {
-	f.Add("SHA256:" + strings.Repeat("A", 43))
-	f.Add("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPjHc2YNEDYwp7VlGjSEhHyJK6XI8dyhNRRbHr3BsOT hub")
-	f.Add("# hub\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPjHc2YNEDYwp7VlGjSEhHyJK6XI8dyhNRRbHr3BsOT")
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePin(text)
-		if err != nil {
-			return
-		}
-		if len(p.want) != 1 || len(p.want[0]) != len("SHA256:")+43 || !strings.HasPrefix(p.want[0], "SHA256:") {
-			t.Errorf("%q is read as %+v", text, p)
 		}
 	})
 }
