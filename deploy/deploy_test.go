@@ -68,7 +68,7 @@ func newMirror() any {
 func decode(t *testing.T, text string, into any) map[string]any {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts"} {
+	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts", "push_key", "push_known_hosts"} {
 		write(t, filepath.Join(dir, name), "")
 	}
 	if err := os.Chmod(write(t, filepath.Join(dir, "amqp_password"), "secret"), 0o600); err != nil {
@@ -116,7 +116,7 @@ var shown = regexp.MustCompile(`(?m)^#([a-z_]+ *=)`)
 func TestSamples(t *testing.T) {
 	for name, fresh := range map[string]func() any{"master": newMaster, "mirror": newMirror} {
 		t.Run(name, func(t *testing.T) {
-			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml")
+			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml")
 			plain := decode(t, text, fresh())
 			whole := shown.ReplaceAllString(text, "$1")
 			every := decode(t, whole, fresh())

@@ -5,6 +5,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/amqp"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
+	"github.com/mirrorbus/mirrorbus/transports/ssh"
 )
 
 // Registry returns the list, the embedded default first.
@@ -12,5 +13,6 @@ func Registry() transports.Registry {
 	return transports.Registry{
 		hub.Driver(),
 		amqp.Driver(),
+		ssh.Driver(),
 	}
 }
