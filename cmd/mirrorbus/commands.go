@@ -7,7 +7,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.demoCommand(), a.initCommand(), a.amqpCommand(),
 		a.hubCommand(), a.publishCommand(), a.waitCommand(), a.logCommand(), a.mirrorCommand(), a.manifestCommand(),
-		a.agentCommand(), a.planCommand(), a.verifyCommand(),
+		a.agentCommand(), a.receiveCommand(), a.pollCommand(), a.planCommand(), a.verifyCommand(),
 		a.statusCommand(), a.showCommand(), a.checkCommand(), a.doctorCommand(), a.versionCommand(), a.statesTopic(),
 	}
 }
