@@ -96,7 +96,7 @@ func (a *app) amqpDefinitionsCommand() *cobra.Command {
 		Short: "print topology, users and permissions for RabbitMQ to import",
 		Long: `Prints the vhost, its exchanges, streams, queues and bindings, one user for the master and one for each mirror, and what each may do, as JSON for
 
-  rabbitmqctl import_definitions definitions.json
+  rabbitmqctl import_definitions < definitions.json
 
 With --passwords each user's password is in the file of its name in FOLDER. It is read if it is there and made otherwise; bring it to its host as the
 password_file of its configuration. The JSON holds salted hashes only. Without --passwords all users log in with certificates.

@@ -22,17 +22,16 @@ func startRabbit(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("admin.password"), []byte(s.rabbit.Password+"\n"), 0o600))
 }
 
-// rabbitctl runs rabbitmqctl and checks that its output has a text: rabbitmqctl TEXT COMMAND…. A file of the script is named file:NAME.
+// rabbitctl runs rabbitmqctl and checks that its output has a text: rabbitmqctl TEXT COMMAND…. It reads the file of the script that is named as <NAME.
 func rabbitctl(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 || sceneOf(ts).rabbit == nil {
 		ts.Fatalf("usage: rabbitmq VHOST…, then rabbitmqctl TEXT COMMAND…")
 	}
-	for i, a := range args {
-		if name, ok := strings.CutPrefix(a, "file:"); ok {
-			args[i] = ts.MkAbs(name)
-		}
+	input := ""
+	if name, ok := strings.CutPrefix(args[len(args)-1], "<"); ok {
+		input, args = ts.ReadFile(name), args[:len(args)-1]
 	}
-	if out := sceneOf(ts).rabbit.Ctl(args[1:]...); strings.Contains(out, args[0]) == neg {
+	if out := sceneOf(ts).rabbit.CtlReads(input, args[1:]...); strings.Contains(out, args[0]) == neg {
 		ts.Fatalf("rabbitmqctl %s: %s", strings.Join(args[1:], " "), out)
 	}
 }

@@ -157,8 +157,14 @@ func (n *RabbitMQ) environment() []string {
 // Ctl runs rabbitmqctl and returns what it says.
 func (n *RabbitMQ) Ctl(args ...string) string {
 	n.t.Helper()
+	return n.CtlReads("", args...)
+}
+
+// CtlReads runs rabbitmqctl with a text as its standard input.
+func (n *RabbitMQ) CtlReads(text string, args ...string) string {
+	n.t.Helper()
 	cmd := exec.Command(rabbitProgram(n.t, "rabbitmqctl"), append([]string{"--quiet", "--node", n.Node}, args...)...)
-	cmd.Env = append(os.Environ(), n.server.env...)
+	cmd.Env, cmd.Stdin = append(os.Environ(), n.server.env...), strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		n.t.Fatalf("rabbitmqctl %s: %v: %s", strings.Join(args, " "), err, out)
