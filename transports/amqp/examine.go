@@ -181,7 +181,17 @@ func (l *link) allowed(ctx context.Context, do func(*amqp091.Channel) error) (bo
 	if err != nil {
 		return false, l.explain(err)
 	}
+	closed := ch.NotifyClose(make(chan *amqp091.Error, 1))
 	err = do(ch)
+	if errors.Is(err, amqp091.ErrClosed) { // what was refused did not wait for an answer, and the broker has closed the channel before the next call
+		select {
+		case reason := <-closed:
+			if reason != nil {
+				err = reason
+			}
+		case <-ctx.Done():
+		}
+	}
 	var refused *amqp091.Error
 	switch {
 	case err == nil:
