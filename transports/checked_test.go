@@ -256,3 +256,43 @@ func TestCounters(t *testing.T) {
 		t.Errorf("counters of a transport that has none are %v", got)
 	}
 }
+
+// A refuser refuses its second message for good.
+type refuser struct{ collect }
+
+func (r *refuser) Receive(ctx context.Context, m transports.Message) error {
+	if len(r.got) == 1 {
+		r.got = append(r.got, "")
+		return &transports.Refusal{Err: errors.New("not trusted")}
+	}
+	return r.collect.Receive(ctx, m)
+}
+
+// A teller tells the other side of refusals.
+type teller struct{ *fake }
+
+func (teller) TellsRefusals() {}
+
+// A message that is refused for good is as good as taken to a transport that can tell nobody, and a refusal to one that can.
+func TestRefusals(t *testing.T) {
+	m := transports.Message{Topic: fedora, ID: "1", Body: []byte("x")}
+	gone := errors.New("gone")
+	f := &fake{deliver: []transports.Message{m, m, m}, err: gone}
+	for name, c := range map[string]struct {
+		transport transports.Transport
+		refused   bool
+		got       int
+	}{
+		"to nobody": {f, false, 3},
+		"told":      {teller{f}, true, 2}, // this one ends at it
+	} {
+		t.Run(name, func(t *testing.T) {
+			var in refuser
+			err := transports.Checked(c.transport, transports.Capabilities{MaxBody: 4}, nil).Run(t.Context(), []transports.Subscription{{Topic: fedora}}, &in)
+			var refusal *transports.Refusal
+			if errors.As(err, &refusal) != c.refused || !c.refused && !errors.Is(err, gone) || len(in.got) != c.got {
+				t.Errorf("error is %v after %d messages", err, len(in.got))
+			}
+		})
+	}
+}
