@@ -44,6 +44,9 @@ func (b *batch) agrees(t *tree, r event.Record) bool {
 	case kind != event.ModeFile && kind != event.ModeLink:
 		return typeOf(c.Info.Mode()) == kind
 	}
+	if b.w.aside.once[r.Path] && r.Sum.IsZero() {
+		return false
+	}
 	return typeOf(c.Info.Mode()) == kind && c.Info.Size() == r.Size && event.StampOf(c.Info.ModTime()).Agrees(r.MTime) &&
 		(r.Sum.IsZero() || c.Sum.IsZero() || c.Sum == r.Sum)
 }

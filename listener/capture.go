@@ -33,6 +33,7 @@ const maxPasses = 6
 type aside struct {
 	clean  bool // nothing is there from before this process
 	files  map[string]rsync.Captured
+	once   map[string]bool // of those, what was read once: only by the sum of its content is known which version it is
 	after  event.Serial    // what was applied when they were captured
 	walks  []string        // directories that were read while the files were the upstream's
 	listed map[string]bool // what was to be brought from those then, nil if nobody looked
@@ -163,7 +164,7 @@ func (w *worker) tidy(ctx context.Context) error {
 		return nil
 	}
 	_, err := w.m.Runner.Run(ctx, string(plan.Capture), rsync.Job{Mode: rsync.Discard})
-	w.aside = aside{clean: err == nil, files: map[string]rsync.Captured{}, looks: map[looked]look{}}
+	w.aside = aside{clean: err == nil, files: map[string]rsync.Captured{}, once: map[string]bool{}, looks: map[looked]look{}}
 	return err
 }
 
@@ -196,7 +197,8 @@ func (b *batch) indexRecords() map[string]event.Record {
 }
 
 // bringAside captures the wanted indexes. rsync takes size and time of a file first and reads it later, so what was brought is looked at again until it
-// holds still: else an index could pass for the older one it replaced.
+// holds still: else an index could pass for the older one it replaced. Of one whose content is announced that need not be: it is the version with
+// that content, or none. So it has to hold still for much less time.
 func (b *batch) bringAside(ctx context.Context, want []string, records map[string]event.Record) error {
 	for pass := 0; len(want) > 0; pass++ {
 		if pass == maxPasses {
@@ -216,6 +218,7 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 		b.w.stage(string(plan.Capture))
 		for _, p := range want {
 			delete(b.w.aside.files, p)
+			delete(b.w.aside.once, p)
 		}
 		res, err := b.w.m.Runner.Run(ctx, string(plan.Capture), j)
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -234,8 +237,8 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 			return b.unready(ctx, err)
 		}
 		want = slices.DeleteFunc(changed, func(p string) bool {
-			sum := records[p].Sum
-			return !sum.IsZero() && b.w.aside.files[p].Sum == sum
+			b.w.aside.once[p] = !b.w.aside.files[p].Sum.IsZero()
+			return b.w.aside.once[p]
 		})
 	}
 	return nil

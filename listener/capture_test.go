@@ -26,6 +26,7 @@ type releaser struct {
 	keep int // packages that the index names
 	n    int
 	dir  string // a directory that is announced as a whole with each release, "" for none
+	sums bool   // say what is in the index
 }
 
 func (r *releaser) pkg(n int) string {
@@ -46,6 +47,9 @@ func (r *releaser) release() []event.Record {
 	r.must(os.WriteFile(temp, []byte(text.String()), 0o644))
 	r.must(os.Rename(temp, filepath.Join(r.up, indexFile)))
 	records := []event.Record{r.rec(event.Write, indexFile)}
+	if r.sums {
+		records[0].Sum = event.Sum([]byte(text.String()))
+	}
 	if r.dir == "" {
 		records = append(records, r.rec(event.Write, r.pkg(r.n)))
 	} else {
@@ -130,10 +134,12 @@ func (r *releaser) settle(a *listener.Agent, serial event.Serial) {
 func TestAnIndexNewerThanTheBatchIsNeverPutInPlace(t *testing.T) {
 	for _, dir := range []string{"", "whole"} {
 		for _, at := range []string{"capture", "content", "metadata", "delete"} {
-			for _, announced := range []bool{true, false} {
-				t.Run(fmt.Sprintf("%s %s announced=%t", dir, at, announced), func(t *testing.T) {
+			for i := range 4 {
+				announced, sums := i%2 == 0, i > 1
+				t.Run(fmt.Sprintf("%s %s announced=%t sums=%t", dir, at, announced, sums), func(t *testing.T) {
 					t.Parallel()
 					r := newReleaser(t, 1, dir)
+					r.sums = sums
 					left, late := 4, [][]event.Record{}
 					a := r.meddled(func(stage string, _ rsync.Job) {
 						if stage != at || left == 0 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -64,4 +65,48 @@ func (r *releaser) again() event.Record {
 	r.must(os.WriteFile(path+".new", text, 0o644))
 	r.must(os.Rename(path+".new", path))
 	return r.rec(event.Write, indexFile)
+}
+
+// Every index changes between any two runs of rsync, each by an announcement of its own that says what is in it. A capture needs one run then, and what it
+// brought belongs together: the mirror advances.
+func TestIndexesWhoseContentIsAnnouncedNeedNotHoldStill(t *testing.T) {
+	const indexes, most = 4, 150
+	r := newReleaser(t, 20, "")
+	name := func(i int) string { return filepath.Join("repodata", string(rune('a'+i))) }
+	version, runs, advanced := 0, 0, 0
+	change := func() {
+		for i := range indexes {
+			version++
+			text := make([]byte, version)
+			path := filepath.Join(r.up, name(i))
+			r.must(os.WriteFile(path+".new", text, 0o644))
+			r.must(os.Rename(path+".new", path))
+			rec := r.rec(event.Write, name(i))
+			rec.Sum = event.Sum(text)
+			r.announce(rec)
+		}
+	}
+	var a *listener.Agent
+	last := event.Serial(0)
+	a = r.meddled(func(string, rsync.Job) {
+		if s := r.status(a).Applied; s > last {
+			last, advanced = s, advanced+1
+		}
+		if runs++; runs < most && advanced < 3 {
+			change()
+		}
+	})
+	last = r.status(a).Applied
+	change()
+	r.send(a, r.announce(r.release()...))
+	for range 10 {
+		r.must(a.SyncNow(t.Context(), pub))
+		r.must(errOrNil(a.Reconcile(t.Context(), pub)))
+	}
+	if advanced < 3 {
+		t.Errorf("advanced %d times in %d runs: %+v", advanced, runs, r.status(a))
+	}
+	t.Logf("advanced %d times in %d runs", advanced, runs)
+	r.settle(a, r.serial)
+	r.same(a, r.serial)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/identity"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 )
 
 // A Config is the configuration of a master.
@@ -29,6 +30,8 @@ type ModuleConfig struct {
 	Export   config.Path `toml:"export"`   // where .mirrorbus/ is written; in the tree if empty
 	Upstream string      `toml:"upstream"` // rsync URL that joining mirrors are told
 	Mirrors  []string    `toml:"mirrors"`  // names, or patterns as of path.Match, that may subscribe; all known mirrors if empty
+
+	Last []string `toml:"last"` // files that name others, whose content is told by its SHA-256: presets or patterns
 
 	KeepSerials   int             `toml:"keep_serials"`   // announcements kept in the export
 	KeepBytes     config.Size     `toml:"keep_bytes"`     // and their size
@@ -53,6 +56,9 @@ func (m *ModuleConfig) fillDefaults() {
 	setDefault(&m.ManifestEvery.Duration, time.Hour)
 	setDefault(&m.PerDirectory, 1000)
 	setDefault(&m.MaxPaths, 1_000_000)
+	if len(m.Last) == 0 {
+		m.Last = []string{"generic"}
+	}
 	if m.Export == "" {
 		m.Export = m.Path + "/" + event.ExportDir
 	}
@@ -112,5 +118,17 @@ func (m *ModuleConfig) Validate() error {
 			return config.Fault(key, fmt.Sprintf("is %d", n), "write a number from 1, or leave it out")
 		}
 	}
+	if _, err := m.isIndex(); err != nil {
+		return config.Fault("last", err.Error(), "write presets (rpm, debian, alpine, arch, cpan, generic), or patterns as of rsync's filter rules")
+	}
 	return config.Require("path", m.Path)
+}
+
+// isIndex tells which files of the module name others.
+func (m *ModuleConfig) isIndex() (func(path string) bool, error) {
+	rules, err := indexes.Rules(indexes.Expand(m.Last))
+	if err != nil {
+		return nil, err
+	}
+	return func(path string) bool { return !rules.Included(path, false) }, nil
 }

@@ -86,8 +86,11 @@ func (e *PathError) Unwrap() error { return e.Err }
 // Resolve turns names into the path set that says what is true of them now, by one lstat each and one of each directory above. It looks at
 // nothing else of the module. Names are checked against what rsync and the mirrors can act on; the first that fails is the error. Of a name
 // that is gone together with directories above it the topmost of those is announced, since rsync removes no parent that is left empty.
-func Resolve(root *os.Root, names []Name) (event.PathSet, error) {
-	r := resolver{root: root, seen: make(map[string]bool, len(names)), parents: map[string]bool{}, inodes: map[string]inode{}}
+//
+// A written file for which sums returns true, if it is not larger than MaxSummed and holds still, is read, and its record says what is in it. sums may be
+// nil.
+func Resolve(root *os.Root, names []Name, sums func(path string) bool) (event.PathSet, error) {
+	r := resolver{root: root, sums: sums, seen: make(map[string]bool, len(names)), parents: map[string]bool{}, inodes: map[string]inode{}}
 	records := make([]event.Record, 0, len(names))
 	gone := map[string]bool{}
 	for _, n := range names {
@@ -113,6 +116,7 @@ type inode struct{ dev, ino uint64 }
 
 type resolver struct {
 	root    *os.Root
+	sums    func(path string) bool
 	seen    map[string]bool  // paths that were named
 	parents map[string]bool  // directories known to be directories, not links
 	inodes  map[string]inode // of paths whose inode has other names too
@@ -154,7 +158,7 @@ func (r *resolver) record(n Name) (event.Record, error) {
 	case err != nil:
 		return event.Record{}, &PathError{n.Path, err, "run the command as a user who may read the module"}
 	}
-	return r.describe(n, fi)
+	return r.summed(n, fi)
 }
 
 // check refuses what is no path of a module, and a path named before.

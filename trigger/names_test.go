@@ -185,14 +185,14 @@ func TestResolveRefuses(t *testing.T) {
 		{"tree of a link to a directory", []string{"r:current"}, "is not a directory", "without the r: prefix"},
 		{"pipe", []string{"pipe"}, "is a device, pipe or socket", "leave it out"},
 	} {
-		set, err := Resolve(root, parseAll(c.paths...))
+		set, err := Resolve(root, parseAll(c.paths...), nil)
 		checkFault(t, c.name, err, c.fault)
 		p, ok := asPathError(err)
 		if !ok || !strings.Contains(p.Hint, c.hint) || set != nil {
 			t.Errorf("%s: set %v, error %+v; want the hint %q", c.name, set, p, c.hint)
 		}
 	}
-	if _, err := Resolve(root, []Name{{Op: event.Renamed, Path: "file", From: "old"}}); err == nil {
+	if _, err := Resolve(root, []Name{{Op: event.Renamed, Path: "file", From: "old"}}, nil); err == nil {
 		t.Error("a renamed file is taken")
 	}
 }
@@ -205,7 +205,7 @@ func TestResolveWithoutPermission(t *testing.T) {
 	if err := os.Chmod(filepath.Join(root.Name(), "releases"), 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Resolve(root, parseAll("releases/43/README"))
+	_, err := Resolve(root, parseAll("releases/43/README"), nil)
 	if p, ok := asPathError(err); !ok || !errors.Is(err, os.ErrPermission) || !strings.Contains(p.Hint, "a user who may read the module") {
 		t.Errorf("got %v", err)
 	}
@@ -214,7 +214,7 @@ func TestResolveWithoutPermission(t *testing.T) {
 // Records say what lstat says, sorted by path whatever the order of the names.
 func TestResolve(t *testing.T) {
 	root := module(t)
-	set, err := Resolve(root, parseAll("releases/", "+releases/43", "=file", "-gone/with/all", "dangling", "./-rf", "a: b", "caf\xe9\n"))
+	set, err := Resolve(root, parseAll("releases/", "+releases/43", "=file", "-gone/with/all", "dangling", "./-rf", "a: b", "caf\xe9\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestResolveLinks(t *testing.T) {
 		{[]string{"two", "one", "file too", "=file", "dangling"}, map[string]uint64{"dangling": 0, "file": 1, "file too": 1, "one": 2, "two": 2}},
 	} {
 		got := map[string]uint64{}
-		set, err := Resolve(root, parseAll(c.names...))
+		set, err := Resolve(root, parseAll(c.names...), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,7 +265,7 @@ func TestResolveLinks(t *testing.T) {
 			t.Errorf("%q: want (-), got (+):\n%s", c.names, diff)
 		}
 		slices.Reverse(c.names)
-		again, err := Resolve(root, parseAll(c.names...))
+		again, err := Resolve(root, parseAll(c.names...), nil)
 		if err != nil || again.Digest() != set.Digest() {
 			t.Errorf("%q: the order of the names changes the set (%v)", c.names, err)
 		}
@@ -320,7 +320,7 @@ func TestGoneNamesTheTopmostMissingDirectory(t *testing.T) {
 	for _, s := range []string{"-gone/deep/a", "-gone/deep/b", "-here/lost", "-file/was/a/directory"} {
 		names = append(names, ParseName(s))
 	}
-	set, err := Resolve(root, names)
+	set, err := Resolve(root, names, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,11 @@ func (p *Publisher) resolve(m ModuleConfig, r Request) (event.PathSet, bool, err
 		return nil, false, fault.With(fmt.Errorf("module %s: %w", m.Name, err), fault.Config, "is its path right, and may this user read it?")
 	}
 	defer root.Close() //nolint:errcheck // it was only read
-	set, err := Resolve(root, names)
+	index, err := m.isIndex()
+	if err != nil {
+		return nil, false, err
+	}
+	set, err := Resolve(root, names, index)
 	if err != nil {
 		return nil, false, explain(err)
 	}

@@ -107,7 +107,7 @@ func TestEveryChangeIsNamed(t *testing.T) {
 			said[n] = true
 			parsed = append(parsed, trigger.ParseName(n))
 		}
-		if _, err := trigger.Resolve(opened, parsed); err != nil {
+		if _, err := trigger.Resolve(opened, parsed, nil); err != nil {
 			t.Fatalf("%s: %v", b.Kind, err)
 		}
 		after := facts(t, root)

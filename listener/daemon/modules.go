@@ -9,10 +9,10 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/exec"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
-	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -49,7 +49,7 @@ func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (liste
 		return listener.Module{}, err
 	}
 	m := listener.Module{
-		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: lastPatterns(c.Last),
+		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: indexes.Expand(c.Last),
 		MaxDelete: c.MaxDelete, MaxDeleteRatio: c.MaxDeleteRatio, NoExport: c.NoExport,
 		Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
 	}
@@ -70,19 +70,6 @@ func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (liste
 
 // execTimeout bounds the operator's command for one step of a plan.
 const execTimeout = 24 * time.Hour
-
-// lastPatterns puts the patterns of presets in place of their names.
-func lastPatterns(list []string) []string {
-	var all []string
-	for _, s := range list {
-		if preset, ok := plan.Presets(s); ok {
-			all = append(all, preset...)
-		} else {
-			all = append(all, s)
-		}
-	}
-	return all
-}
 
 func (d *Daemon) runner(c listener.ModuleConfig, features rsync.Features) (*rsync.Runner, error) {
 	conf := rsync.Config{

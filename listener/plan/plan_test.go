@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 	"github.com/mirrorbus/mirrorbus/listener/plan"
 )
 
@@ -66,7 +67,7 @@ func show(p plan.Plan) string {
 }
 
 func TestMake(t *testing.T) {
-	rpm, _ := plan.Presets("rpm")
+	rpm, _ := indexes.Presets("rpm")
 	for _, c := range []struct {
 		name         string
 		sets         [][]string
@@ -200,7 +201,7 @@ func TestIndexesByWhichReadersBeginComeLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last, _ := plan.Presets("debian")
+	last, _ := indexes.Presets("debian")
 	p, err := plan.Make(plan.Input{Module: "m", Last: last, Pending: []plan.Pending{{Serial: 1, Set: s}}})
 	runs := p.Runs(plan.Metadata)
 	if err != nil || len(runs) != 2 {
@@ -262,12 +263,12 @@ func TestUptoOpenAndOrder(t *testing.T) {
 
 func TestPresetsAreValid(t *testing.T) {
 	for _, name := range []string{"debian", "rpm", "alpine", "arch", "cpan", "generic"} {
-		list, ok := plan.Presets(name)
+		list, ok := indexes.Presets(name)
 		if _, err := plan.Make(plan.Input{Module: "m", Last: list, Pending: []plan.Pending{{Serial: 1, Set: set(t, "+ a")}}}); !ok || err != nil {
 			t.Errorf("%s: %v %v", name, ok, err)
 		}
 	}
-	if _, ok := plan.Presets("none"); ok {
+	if _, ok := indexes.Presets("none"); ok {
 		t.Error("a preset that is not there")
 	}
 }
