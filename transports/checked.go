@@ -107,6 +107,17 @@ func (c *CheckedTransport) PeerCount() int {
 	return 0
 }
 
+// A Noter is a transport that has something to say of single peers, as that one cannot be reached.
+type Noter interface{ Notes() []string }
+
+// Notes is what the transport has to say of single peers.
+func (c *CheckedTransport) Notes() []string {
+	if n, ok := c.next.(Noter); ok {
+		return n.Notes()
+	}
+	return nil
+}
+
 // A Counter is a transport that counts what it sees, since it was opened.
 type Counter interface{ Counters() map[string]uint64 }
 

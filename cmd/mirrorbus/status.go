@@ -140,6 +140,9 @@ func (a *app) printTransports(s trigger.Status) error {
 			}
 			cells := []any{"transport " + t.Name, state, plural(t.Peers, "peer"), plural(t.Waiting, "message") + " waiting", cmp.Or(t.Error, t.SendError)}
 			row(cells...)
+			for _, note := range t.Notes {
+				row("  " + note)
+			}
 		}
 	})
 }

@@ -126,6 +126,7 @@ type Status struct {
 	SendError string            `json:"send_error,omitempty"` // why they wait, as when the other side takes none although it is connected
 	Peers     int               `json:"peers,omitempty"`
 	Counters  map[string]uint64 `json:"counters,omitempty"` // since the daemon has started
+	Notes     []string          `json:"notes,omitempty"`    // on single peers
 }
 
 // Status says where each transport stands.
@@ -148,6 +149,9 @@ func (s *Set) Status(ctx context.Context) ([]Status, error) {
 		}
 		if c, ok := o.Transport.(transports.Counter); ok {
 			t.Counters = c.Counters()
+		}
+		if n, ok := o.Transport.(transports.Noter); ok {
+			t.Notes = n.Notes()
 		}
 		for _, w := range stats {
 			if w.Transport == o.Name {

@@ -40,6 +40,10 @@ func TestADeadMirrorDelaysNobody(t *testing.T) {
 	must(t, m.transport.Publish(t.Context(), msg(debian, "a")))
 	one.has("a")
 	t.Logf("one had it after %s", time.Since(began))
+	m.await("told of those who are away", func() bool {
+		notes := strings.Join(m.transport.Notes(), "\n")
+		return strings.Count(notes, "is not reached since") == 6 && strings.Contains(notes, "dead1") && strings.Contains(notes, "connection refused") && !strings.Contains(notes, "one is")
+	})
 	if n := m.transport.PeerCount(); n != 1 {
 		t.Errorf("%d mirrors are connected, want 1", n)
 	}
@@ -168,5 +172,32 @@ func TestTheSocketOfAMirror(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "quick.sock")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its socket was left: %v", err)
+	}
+}
+
+// doctor says of each mirror whether it lets the master in, and why not.
+func TestExamine(t *testing.T) {
+	r := newRig(t)
+	r.mirror("one").await("listening", func() bool {
+		_, err := os.Stat(r.socket("one"))
+		return err == nil
+	})
+	conf := r.masterConf()
+	found := ssh.Driver().Examine(t.Context(), transports.Master, conf, transports.Env{})
+	if len(found) != len(conf.Mirrors) {
+		t.Fatalf("%d findings, want %d", len(found), len(conf.Mirrors))
+	}
+	for i, f := range found {
+		name := conf.Mirrors[i].Name
+		good := f.Level == transports.LevelGood && strings.Contains(f.What, "takes 1 modules")
+		bad := f.Level == transports.LevelBad && strings.Contains(f.Err.Error(), "exit status 75")
+		if name == "one" && !good || name != "one" && !bad {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	for name, want := range map[string]transports.Level{"one": transports.LevelGood, "quick": transports.LevelWarn} {
+		if f := ssh.Driver().Examine(t.Context(), transports.Mirror, r.mirrorConf(name), transports.Env{}); len(f) != 1 || f[0].Level != want {
+			t.Errorf("mirror %s: %+v", name, f)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package ssh
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -130,6 +131,18 @@ func (m *Master) PeerCount() (n int) {
 		}
 	}
 	return n
+}
+
+// Notes implements transports.Noter: which mirrors are not reached, and why.
+func (m *Master) Notes() (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, at := range m.conf.Mirrors {
+		if s, known := m.states[at.Name]; known && !s.Connected && s.Err != nil {
+			all = append(all, fmt.Sprintf("%s is not reached since %s: %v", at.Name, s.Since.Format(time.RFC3339), s.Err))
+		}
+	}
+	return all
 }
 
 // Counters implements transports.Counter.

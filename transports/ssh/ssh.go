@@ -32,7 +32,8 @@ func Driver() transports.Driver {
 			}
 			return DefaultMirrorConfig()
 		},
-		Open: open,
+		Open:    open,
+		Examine: examine,
 	}
 }
 

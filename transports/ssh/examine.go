@@ -1,0 +1,85 @@
+package ssh
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/transports"
+)
+
+// examine looks at what the other side says to this process.
+func examine(ctx context.Context, role transports.Role, config any, env transports.Env) []transports.Finding {
+	t, err := open(role, config, env)
+	if err != nil {
+		return []transports.Finding{transports.Bad("configuration", "its text says what to change", err)}
+	}
+	switch t := t.(type) {
+	case *Master:
+		return t.examine(ctx)
+	case *Mirror:
+		return t.examine(ctx)
+	}
+	return nil
+}
+
+// examine calls every mirror and asks it what it subscribes to.
+func (m *Master) examine(ctx context.Context) []transports.Finding {
+	found := make([]transports.Finding, len(m.conf.Mirrors))
+	var calls sync.WaitGroup
+	for i, at := range m.conf.Mirrors {
+		calls.Go(func() {
+			c := &caller{m: m, at: m.filled(at)}
+			what := fmt.Sprintf("%s at %s", at.Name, at.Address)
+			n, took, err := c.ask(ctx)
+			switch {
+			case err != nil:
+				found[i] = transports.Bad(what, "its text says what to change; a mirror that is away for a while gets later what it missed", err)
+			default:
+				found[i] = transports.Good(fmt.Sprintf("%s lets us in after %s, and takes %d modules", what, took.Round(time.Millisecond), n))
+			}
+		})
+	}
+	calls.Wait()
+	return found
+}
+
+// ask connects to the mirror and hears how many modules it subscribes to.
+func (c *caller) ask(ctx context.Context) (topics int, took time.Duration, err error) {
+	if err := c.m.dialling.Acquire(ctx, 1); err != nil {
+		return 0, 0, context.Cause(ctx)
+	}
+	defer c.m.dialling.Release(1)
+	began := time.Now()
+	l, err := c.dial(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer l.close()
+	stop := context.AfterFunc(ctx, func() { l.tcp.Close() }) //nolint:errcheck // reading says so
+	defer stop()
+	far, err := start(l, pushCommand)
+	if err != nil {
+		return 0, 0, err
+	}
+	wants, err := far.wants()
+	if err != nil {
+		return 0, 0, far.why(err)
+	}
+	return len(wants), time.Since(began), nil
+}
+
+// examine tries whether the agent listens where `mirrorbus receive` looks for it.
+func (m *Mirror) examine(ctx context.Context) []transports.Finding {
+	what := "socket " + string(m.conf.Socket)
+	c, err := new(net.Dialer).DialContext(ctx, "unix", string(m.conf.Socket))
+	if err != nil {
+		return []transports.Finding{transports.Warn(what, "see that the agent runs; with `receive --alone` it need not", err)}
+	}
+	if err := c.Close(); err != nil {
+		return []transports.Finding{transports.Warn(what, "try again", err)}
+	}
+	return []transports.Finding{transports.Good(what + ": the agent listens")}
+}
