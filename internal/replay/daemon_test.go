@@ -119,7 +119,13 @@ func tail(file string, size int) string {
 func end(s string, size int) string { return s[max(0, len(s)-size):] }
 
 func lastLine(file string) string {
-	lines := strings.Split(strings.TrimSpace(tail(file, 2000)), "\n")
+	whole := tail(file, 1<<20)
+	for _, word := range []string{"\npanic: ", "\nfatal error: "} {
+		if at := strings.LastIndex(whole, word); at >= 0 {
+			return whole[at:min(len(whole), at+4000)]
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(whole), "\n")
 	return strings.Join(lines[max(0, len(lines)-2):], " | ")
 }
 

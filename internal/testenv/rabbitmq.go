@@ -67,10 +67,17 @@ func HasRabbitMQ() bool { return findRabbit("rabbitmq-server") != "" }
 // StartRabbitMQ starts a node and waits until it takes streams and quorum queues.
 func StartRabbitMQ(t testing.TB, o RabbitMQOptions) *RabbitMQ {
 	t.Helper()
-	n := newRabbitMQ(t, o, nil)
-	n.ready = n.whole
-	n.Start()
-	return n
+	for tries := 1; ; tries++ { // another process may take a port first
+		n := newRabbitMQ(t, o, nil)
+		n.ready = n.whole
+		err := n.start()
+		if err == nil {
+			return n
+		}
+		if tries == 3 || !strings.Contains(err.Error(), "could_not_start_listener") && !strings.Contains(err.Error(), "eaddrinuse") {
+			t.Fatal(err)
+		}
+	}
 }
 
 // newRabbitMQ makes the files of a node, which can join another one.
