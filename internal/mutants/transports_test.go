@@ -41,6 +41,6 @@ var ofTransports = []mutant{
 	{"what a mirror refuses is told as taken", "transports/wire/intake.go", `return refusal`, `return nil`, "transports/ssh", "TestARefusalIsTold"},
 	{"any program on a mirror is taken for the receiver", "transports/ssh/call.go", `words[0] != "subscribe" || words[1] != "v1"`, `words[0] == ""`,
 		"transports/ssh", "TestMirrorsThatDoNotTakeTheMaster"},
-	{"a socket is held by who says nothing", "transports/ssh/handover.go", `err := h.watchdog(errMute).Watch(func() (err error) {`, `err := wire.NewWatchdog(1<<40, func() {}).Watch(func() (err error) {`,
+	{"a socket is held by who says nothing", "transports/ssh/handover.go", `err = dog.Watch(func() (err error) {`, `err = wire.NewWatchdog(1<<40, func() {}).Watch(func() (err error) {`,
 		"transports/ssh", "TestWhatElseConnectsToTheSocket"},
 }

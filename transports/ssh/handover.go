@@ -41,11 +41,7 @@ func Greet(out io.Writer, from string) error {
 
 // begin hears who is there, and says what is wanted.
 func (h *handover) begin(subs []transports.Subscription) error {
-	var line string
-	err := h.watchdog(errMute).Watch(func() (err error) {
-		line, err = wire.ReadLine(h.lines)
-		return err
-	})
+	line, err := h.line(h.watchdog(errMute))
 	if err != nil {
 		return err
 	}
@@ -66,11 +62,20 @@ func (h *handover) watchdog(why error) *wire.Watchdog {
 	return wire.NewWatchdog(h.m.conf.WriteTimeout.Duration, func() { h.fail(why) })
 }
 
+// line reads the next line. Who says nothing for too long is ended, as there are not many places.
+func (h *handover) line(dog *wire.Watchdog) (line string, err error) {
+	err = dog.Watch(func() (err error) {
+		line, err = wire.ReadLine(h.lines)
+		return err
+	})
+	return line, err
+}
+
 func (h *handover) writer() io.Writer { return wire.Writer{W: h.conn, Dog: h.watchdog(errStuck)} }
 
 // talk takes what comes, and sends reports, until the connection ends.
 func (h *handover) talk(ctx context.Context, r transports.Receiver, in *wire.Intake) error {
-	ready, err := wire.ReadLine(h.lines)
+	ready, err := h.line(h.watchdog(errMute))
 	if err != nil {
 		return err
 	}
@@ -94,11 +99,7 @@ func (h *handover) talk(ctx context.Context, r transports.Receiver, in *wire.Int
 
 // next takes one line, and the message that it may announce.
 func (h *handover) next(ctx context.Context, in *wire.Intake, out io.Writer, dog *wire.Watchdog) error {
-	var line string
-	err := dog.Watch(func() (err error) {
-		line, err = wire.ReadLine(h.lines)
-		return err
-	})
+	line, err := h.line(dog)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func TestWhatElseConnectsToTheSocket(t *testing.T) {
 	m := r.master([]string{"one"})
 	one.isConnected(1)
 	for name, said := range map[string]string{
-		"nothing": "", "half a line": "hand v1", "a line without end": strings.Repeat("x", 10<<20), "another protocol": "GET / HTTP/1.1\r\n\r\n",
+		"nothing": "", "half a line": "hand v1", "a greeting and no more": "hand v1 x\n", "a line without end": strings.Repeat("x", 10<<20), "another protocol": "GET / HTTP/1.1\r\n\r\n",
 		"a message at once": "hand v1 x\nmsg a announce/debian 3\nabc\n", "a body of two exabytes": "hand v1 x\nready 1000\nmsg a announce/debian 2000000000000000000\n",
 		"half a body": "hand v1 x\nready 100\nmsg a announce/debian 100\nabc", "control characters": "hand v1 \x1b[2J\x00\r\nready 0\n",
 		"an answer to nothing": "hand v1 x\nready 1000\nok a\n",
