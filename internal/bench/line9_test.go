@@ -131,9 +131,15 @@ func (x *box) relay(ctx context.Context, ms []transports.Message) error {
 	go func() {
 		done <- outbox.NewRelay(outbox.Options{DB: x.db, Name: boxName, Transport: x.master, Caps: amqp.Driver().Capabilities(transports.Master)}).Run(ctx)
 	}()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
 	for waits := true; waits && err == nil; {
-		time.Sleep(time.Millisecond)
-		err = x.db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox_waiting)").Scan(&waits)
+		select {
+		case <-look.C:
+			err = x.db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox_waiting)").Scan(&waits)
+		case err = <-done: // a relay ends only with an error
+			done <- err
+		}
 	}
 	stop()
 	<-done

@@ -106,11 +106,8 @@ func (m *MirrorAddress) Validate() error {
 
 // A MirrorConfig configures the mirror side.
 type MirrorConfig struct {
-	// Socket is where `mirrorbus receive` finds the agent. Who may open it may hand over messages, and do nothing else.
+	// Socket is where `mirrorbus receive` finds the agent, for the agent's user and group. Who may open it may hand over messages, and do nothing else.
 	Socket config.Path `toml:"socket"`
-
-	// Group is the group of the socket, so that the user that sshd runs `mirrorbus receive` as may open it. Empty: that of the agent.
-	Group string `toml:"group"`
 
 	// MaxSessions is how many may be handing over at the same time.
 	MaxSessions int `toml:"max_sessions"`

@@ -8,9 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"os/user"
-	"strconv"
 	"sync"
 
 	"github.com/mirrorbus/mirrorbus/internal/control"
@@ -39,7 +36,7 @@ func NewMirror(c MirrorConfig, env transports.Env) (*Mirror, error) {
 
 // Run implements transports.Transport. It tells r that it is connected each time that somebody comes who takes reports.
 func (m *Mirror) Run(ctx context.Context, subs []transports.Subscription, r transports.Receiver) error {
-	l, err := m.listen()
+	l, err := control.Listen(string(m.conf.Socket))
 	if err != nil {
 		return err
 	}
@@ -75,28 +72,6 @@ func (m *Mirror) Run(ctx context.Context, subs []transports.Subscription, r tran
 	<-closed
 	all.Wait()
 	return context.Cause(ctx)
-}
-
-// listen makes the socket, for its group.
-func (m *Mirror) listen() (net.Listener, error) {
-	l, err := control.Listen(string(m.conf.Socket))
-	if err != nil {
-		return nil, err
-	}
-	if m.conf.Group == "" {
-		return l, nil
-	}
-	g, err := user.LookupGroup(m.conf.Group)
-	if err == nil {
-		var id int
-		if id, err = strconv.Atoi(g.Gid); err == nil {
-			err = os.Chown(string(m.conf.Socket), -1, id)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(transports.Permanent(fmt.Errorf("socket for the group %s: %w", m.conf.Group, err)), l.Close())
-	}
-	return l, nil
 }
 
 // serve serves one that hands over, until it or ctx ends.
