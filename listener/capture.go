@@ -73,6 +73,9 @@ func (b *batch) capture(ctx context.Context) error {
 		}
 	}
 	b.keep()
+	if err := b.told(t); err != nil {
+		return err
+	}
 	slices.Sort(b.shown)
 	b.shown = slices.Compact(b.shown)
 	records := b.indexRecords()
@@ -104,6 +107,28 @@ func (b *batch) keep() {
 			b.shown = append(b.shown, p)
 		}
 	}
+}
+
+// told adds the indexes that the announcements name and that are not here as they say, whether or not they lie in directories that are looked through:
+// they may have come after the look.
+func (b *batch) told(t *tree) error {
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	if err != nil || b.blind {
+		return err
+	}
+	for _, r := range b.plan.Expect {
+		if r.Op == event.Gone || r.IsDir() || !isIndex(r.Path, false) {
+			continue
+		}
+		is, err := b.here(t, r)
+		if err != nil {
+			return err
+		}
+		if !is {
+			b.shown = append(b.shown, r.Path)
+		}
+	}
+	return nil
 }
 
 // wanted are the indexes to be captured anew. Directories always are, and those above an index that is kept: it is put in place with the attributes

@@ -1,11 +1,15 @@
 package listener_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
@@ -53,6 +57,45 @@ func TestADirectoryThatIsAnnouncedAgainIsLookedThroughAgain(t *testing.T) {
 	r.same(a, r.serial)
 	if changes > 0 || looks < 2 {
 		t.Errorf("looked through %d times, %d changes were not made", looks, changes)
+	}
+}
+
+// A directory that was looked through for indexes gets another one, announced by its name, before the batch is done: the index that names it is not put in
+// place without it.
+func TestAnIndexThatCameAfterTheLookIsPutInPlaceToo(t *testing.T) {
+	r := newReleaser(t, 20, "")
+	issued := 0
+	issue := func() []event.Record {
+		issued++
+		list := fmt.Sprintf("repodata/%d-primary", issued)
+		r.write(testenv.File(list, strings.Repeat("x", issued)), testenv.File("repodata/lists.xml", fmt.Sprintf("%s %d\n", list, issued)))
+		return []event.Record{r.rec(event.Write, list), r.rec(event.Write, "repodata/lists.xml")}
+	}
+	whole := func() {
+		text, err := os.ReadFile(filepath.Join(r.dest, "repodata/lists.xml"))
+		if errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		r.must(err)
+		list, _, _ := strings.Cut(string(text), " ")
+		if _, err := os.Stat(filepath.Join(r.dest, list)); err != nil {
+			t.Errorf("the index names what is not there: %v", err)
+		}
+	}
+	changes := 3
+	a := r.meddled(func(stage string, j rsync.Job) {
+		whole()
+		if stage == "capture" && j.Way == rsync.Aside && changes > 0 {
+			changes--
+			r.announce(issue()...)
+		}
+	})
+	r.send(a, r.announce(append(issue(), r.rec(event.Tree, "repodata"))...))
+	r.settle(a, r.serial)
+	whole()
+	r.same(a, r.serial)
+	if changes > 0 {
+		t.Errorf("%d changes were not made", changes)
 	}
 }
 
