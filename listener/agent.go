@@ -217,7 +217,10 @@ type worker struct {
 	aside    aside        // likewise
 	upstream *inbox.Head  // likewise: what the upstream said last, nil if it has not been asked
 	careful  event.Serial // likewise: the batch that begins with this serial had to grow because an index changed while content came
-	flipping sync.Mutex   // likewise
+
+	flipping sync.Mutex // one at a time, too
+	busy     bool       // belongs to the flipping: other work is done beside it
+	redo     bool       // likewise: flips may be undone, or stay
 
 	exporting sync.Mutex  // one writer of the export folder at a time
 	headDue   atomic.Bool // the head in the export folder may not be the newest
@@ -233,6 +236,7 @@ type worker struct {
 func newWorker(a *Agent, m Module) *worker {
 	w := &worker{a: a, m: m, log: a.o.Log.With("module", m.Name), wake: make(chan struct{}, 1), wakeFlips: make(chan struct{}, 1)}
 	w.headDue.Store(true)
+	w.redo = true // by whatever an agent before this one was killed in
 	w.pace = pace.Tuning{LookEvery: a.o.LookEvery, Skew: a.o.Skew, Budgets: m.Budgets}
 	return w
 }

@@ -2,7 +2,6 @@ package listener
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -157,9 +156,10 @@ func (w *worker) flipDone(ctx context.Context, h inbox.Heard, o event.Outcome, s
 		Module: h.Module, Epoch: h.Epoch, Serial: h.Serial, Outcome: o, Started: started, Took: now.Sub(started), Heard: h.At.Sub(h.Announcement.At),
 		Via: h.Via, Error: why,
 	}
-	if err := w.a.inbox.Flip(ctx, h, now, r); err != nil {
+	if err := w.a.inbox.Flip(ctx, h, w.busy, now, r); err != nil {
 		return err
 	}
+	w.redo = w.redo || w.busy
 	w.log.Info("flip", "serial", h.Serial, "outcome", o, "why", why)
 	w.a.o.Reported()
 	w.exportEntries(ctx, h)
@@ -167,7 +167,37 @@ func (w *worker) flipDone(ctx context.Context, h inbox.Heard, o event.Outcome, s
 	return nil
 }
 
-// reassert does again what flips ahead of their turn did and a batch may have undone. It returns their records by path.
+// A batch copies permissions from the upstream, which may not have flipped yet. So flips that are done while one runs stay among the flipped, to be
+// done again before their serial counts as applied: when the batch is checked, or by beside after it has failed, also if the agent was killed on the
+// way.
+
+// beside begins or ends the time in which flips are done beside other work. It does again what that work may have undone.
+func (w *worker) beside(ctx context.Context, busy bool) {
+	w.flipping.Lock()
+	defer w.flipping.Unlock()
+	if w.busy = busy; !w.redo {
+		return
+	}
+	if err := w.again(ctx); err != nil && ctx.Err() == nil {
+		w.log.Warn("flips are not made sure of", "error", err)
+		return
+	}
+	w.redo = false
+}
+
+func (w *worker) again(ctx context.Context) error {
+	t, err := openTree(w.m.Dir, w.m.Links)
+	if err != nil {
+		return err
+	}
+	defer t.close() //nolint:errcheck // what was changed is synced
+	if _, err := w.reassert(ctx, t); err != nil {
+		return err
+	}
+	return w.a.inbox.Advance(ctx, w.m.Name, w.a.o.Now())
+}
+
+// reassert does again what flips did that stay or were ahead of their turn, and what a batch may have undone. It returns their records by path.
 func (w *worker) reassert(ctx context.Context, t *tree) (map[string]event.Record, error) {
 	rows, err := w.a.inbox.Flipped(ctx, w.m.Name)
 	if err != nil || len(rows) == 0 {
@@ -186,7 +216,10 @@ func (w *worker) reassert(ctx context.Context, t *tree) (map[string]event.Record
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(t.applyFlip(f.change, w.m.mask())); err != nil {
+		if err := t.applyFlip(f.change, w.m.mask()); err != nil {
+			return nil, err
+		}
+		if err := t.keep(f.change); err != nil {
 			return nil, err
 		}
 		for _, r := range f.own {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +102,40 @@ func TestFlipInTheFutureAndExpiredFlip(t *testing.T) {
 	if n := w.count(a, event.Ready); n != 1 {
 		t.Errorf("%d ready reports, want 1", n)
 	}
+}
+
+// A flip's time comes while a batch brings what was announced after it, from an upstream that has not flipped yet: what rsync copies from there does not
+// take the flip back.
+func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
+	w := newWorld(t)
+	var ahead atomic.Int64
+	begin := time.Now()
+	w.now = func() time.Time { return begin.Add(time.Duration(ahead.Load())) }
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.must(w.adopted().Close())
+	var g *gated
+	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); o.Modules[0].Runner = g })
+	start(t, a)
+	shown := event.Record{Op: event.Meta, Mode: event.ModeDir | 0o755, Path: "release"}
+	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, NotBefore: time.Hour}, shown)))
+	w.write(testenv.File("release/g", "y"))
+	w.send(a, w.announce(w.rec(event.Level, "release")))
+	<-g.started
+	ahead.Store(int64(time.Hour + time.Second))
+	w.write(testenv.File("other", "z"))
+	w.send(a, w.announce(w.rec(event.Write, "other"))) // wakes the flips
+	flipped := func() error {
+		info, err := os.Stat(filepath.Join(w.dest, "release"))
+		if err == nil && info.Mode().Perm() != 0o755 {
+			err = fmt.Errorf("release has mode %v", info.Mode())
+		}
+		return err
+	}
+	testenv.WaitFor(t, waitLong, flipped)
+	close(g.letGo)
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 4 })
+	w.must(flipped())
 }
 
 func (w *world) same2(a *listener.Agent, flipped string) {

@@ -47,7 +47,9 @@ const brokenPause = 10 * time.Second
 func (w *worker) batches(ctx context.Context) time.Time {
 	w.working.Lock()
 	defer w.working.Unlock()
+	defer w.beside(ctx, false)
 	for ctx.Err() == nil {
+		w.beside(ctx, true)
 		v, err := w.view(ctx)
 		if err != nil {
 			return w.stateBroken(ctx, err)
@@ -63,11 +65,29 @@ func (w *worker) batches(ctx context.Context) time.Time {
 		if ctx.Err() != nil {
 			break
 		}
+		if err != nil {
+			err = w.unlessFlipped(ctx, act, err)
+		}
 		if err := w.settle(ctx, v, act, err); err != nil {
 			return w.stateBroken(ctx, err)
 		}
 	}
 	return time.Time{}
+}
+
+// unlessFlipped is the error of an action, or nil if flips have done meanwhile all that it was for. It may have undone them before it failed.
+func (w *worker) unlessFlipped(ctx context.Context, act pace.Action, err error) error {
+	w.flipping.Lock()
+	w.redo = true
+	w.flipping.Unlock()
+	if act.Do != pace.Batch {
+		return err
+	}
+	w.beside(ctx, true)
+	if v, viewErr := w.view(ctx); viewErr == nil && v.Applied >= act.Through {
+		return nil
+	}
+	return err
 }
 
 // view is what the next decision is made from.

@@ -11,7 +11,7 @@ var ofListener = []mutant{
 	{"an older head replaces a newer one", "listener/inbox/judge.go", `h.Serial < old.Serial:`, `h.Serial == 0:`, "listener/inbox", "TestHeads"},
 	{"the applied serial goes over a gap", "listener/inbox/judge.go", `if !h.Done || h.Serial != m.Applied+1 {`, `if !h.Done {`, "listener/inbox", "TestFlipThatIsDoneBeyondAGapMovesNothing"},
 	{"the applied serial goes over a flip that waits", "listener/inbox/judge.go", `if len(d.Except) == 0 {`, `if len(d.Except) >= 0 {`, "listener/inbox", "TestFlipThatWaitsHoldsTheSerialButNotTheWork"},
-	{"two reports have one number", "listener/inbox/report.go", `MAX(value + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER))`, `MAX(value, 7)`, "listener/inbox", "TestAnnouncementIsKeptUntilItIsFinished|TestBudgetsAndHave"},
+	{"two reports have one number", "listener/inbox/report.go", `MAX(value + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER))`, `MAX(value, 7)`, "listener/inbox", "TestAnnouncementIsKeptUntilItIsFinished|TestBudgetsAndHave"},
 	{"quarantine stops nothing", "listener/pace/pace.go", `if v.Quarantine != "" {`, `if v.Quarantine == "none" {`, "listener/pace", "TestDecide"},
 	{"a failure is tried again at once", "listener/pace/pace.go", `(!now.Before(t.Next) ||`, `(!now.IsZero() ||`, "listener/pace", "TestDecide"},
 	{"a flip never expires", "listener/pace/flip.go", `now.After(expires):`, `now.IsZero():`, "listener/pace", "TestFlipVerdict"},

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -207,27 +208,39 @@ func TestAppliedNeverGoesBack(t *testing.T) {
 	}
 }
 
-// A flip whose turn it is may be done beside the batch that holds it, too, and others after it: the batch has then come to its end.
-func TestFlipsOvertakeTheirBatch(t *testing.T) {
-	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
-	finish(t, b, c.next(event.Change))
-	two, three := c.next(event.Flip), c.next(event.Flip)
-	put(t, b, inbox.Stored, two, three)
-	for _, f := range look(t, b).Flips {
-		if err := b.Flip(t.Context(), f, start, event.Report{Module: mod, Epoch: epoch, Serial: f.Serial, Outcome: event.Applied}); err != nil {
-			t.Fatal(err)
+// A flip that is done beside a batch stays until the batch is done, or has failed: it may have to be done again.
+func TestFlipsStayForAsLongAsABatchRuns(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+		finish(t, b, c.next(event.Change))
+		two, three := c.next(event.Flip), c.next(event.Flip)
+		put(t, b, inbox.Stored, two, three)
+		r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
+		for range 2 { // the second time it is done already
+			if err := b.Flip(t.Context(), two, true, start, r); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
-	more, err := b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, Through: 2, Digest: two.Digest, At: start, Reports: []event.Report{r}})
-	if err != nil || more {
-		t.Fatal(more, err)
-	}
-	if s := look(t, b); s.Applied != 3 || s.Digest != three.Digest {
-		t.Errorf("applied %d", s.Applied)
-	}
-	if said := sent(t, b); said[len(said)-1].Applied != 3 {
-		t.Errorf("%+v", said)
+		stay, err := b.Flipped(t.Context(), mod)
+		if s := look(t, b); err != nil || s.Applied != 1 || len(stay) != 1 || stay[0].Set == nil {
+			t.Errorf("applied %d, %d flips stay: %v", s.Applied, len(stay), err)
+		}
+		if said := sent(t, b); said[len(said)-1].Outcome != event.Applied || said[len(said)-1].Applied != 1 || len(said) != 4 {
+			t.Errorf("%+v", said)
+		}
+		want := event.Serial(2)
+		if fails {
+			err = errors.Join(b.Fail(t.Context(), mod, inbox.Trouble{Kind: "retrying", Through: 2, Attempts: 1, Next: start}, nil), b.Advance(t.Context(), mod, start))
+		} else {
+			want = 3
+			_, err = b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, Through: 3, Digest: three.Digest, At: start, Except: []event.Serial{2}})
+		}
+		if s := look(t, b); err != nil || s.Applied != want || s.Trouble.Kind != "" {
+			t.Errorf("applied %d, want %d, trouble %q: %v", s.Applied, want, s.Trouble.Kind, err)
+		}
+		if stay, err = b.Flipped(t.Context(), mod); err != nil || len(stay) != 0 {
+			t.Errorf("%d flips stay: %v", len(stay), err)
+		}
 	}
 }
 
@@ -258,7 +271,7 @@ func TestFlipsAheadOfTheirTurn(t *testing.T) {
 	}
 	r.Outcome = event.Applied
 	for range 2 {
-		if err := b.Flip(t.Context(), flip, start, r); err != nil {
+		if err := b.Flip(t.Context(), flip, false, start, r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -289,7 +302,7 @@ func TestFlipThatIsDoneBeyondAGapMovesNothing(t *testing.T) {
 	missing := c.next(event.Change)
 	put(t, b, inbox.Stored, c.next(event.Flip))
 	r := event.Report{Module: mod, Epoch: epoch, Serial: 3, Outcome: event.Skipped}
-	if err := b.Flip(t.Context(), look(t, b).Flips[0], start, r); err != nil {
+	if err := b.Flip(t.Context(), look(t, b).Flips[0], false, start, r); err != nil {
 		t.Fatal(err)
 	}
 	if s := look(t, b); s.Applied != 1 || s.Top != 3 {
@@ -316,7 +329,7 @@ func TestFlipThatWaitsHoldsTheSerialButNotTheWork(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
-	if err := b.Flip(t.Context(), s.Flips[0], start, r); err != nil {
+	if err := b.Flip(t.Context(), s.Flips[0], false, start, r); err != nil {
 		t.Fatal(err)
 	}
 	if s := look(t, b); s.Applied != 3 || s.Digest != three.Digest {

@@ -21,9 +21,9 @@ func (b *Inbox) report(ctx context.Context, tx *sql.Tx, m Module, r event.Report
 	return nil
 }
 
-// nextRun counts reports: each run is above the one before, and not below the time in milliseconds. So the first after a state that was restored from a
+// nextRun counts reports: each run is above the one before, and not below the time in microseconds. So the first after a state that was restored from a
 // backup comes after those that it has forgotten, and masters remember.
-const nextRun = `UPDATE counter SET value = MAX(value + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) WHERE name = 'run' RETURNING value`
+const nextRun = `UPDATE counter SET value = MAX(value + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) WHERE name = 'run' RETURNING value`
 
 func (b *Inbox) seal(ctx context.Context, tx *sql.Tx, m Module, r event.Report) (transports.Message, error) {
 	r.Applied, r.Head = m.Applied, m.Digest

@@ -52,6 +52,6 @@ CREATE TABLE budget (
 	PRIMARY KEY (module, kind)
 ) STRICT;
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
--- Runs begin with the time, in milliseconds: those of a mirror that was set up anew come after the old ones, which masters remember.
-INSERT INTO counter VALUES ('run', CAST(unixepoch('subsec') * 1000 AS INTEGER));
+-- Runs begin with the time, in microseconds: those of a mirror that was set up anew come after the old ones, which masters remember.
+INSERT INTO counter VALUES ('run', CAST(unixepoch('subsec') * 1000000 AS INTEGER));
 `}

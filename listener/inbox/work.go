@@ -3,12 +3,16 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 )
+
+// noTrouble sets a module's columns as they are when nothing is in the way.
+const noTrouble = "trouble = '', error = '', path = x'', through = 0, since = 0, attempts = 0, next = 0"
 
 // Done is a finished batch.
 type Done struct {
@@ -32,10 +36,7 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 			return err
 		}
 		if m.Epoch == d.Epoch && d.Through < m.Applied {
-			if err := overtaken(ctx, tx, m, d); err != nil {
-				return err
-			}
-			d.Through, d.Digest, d.Except = m.Applied, m.Digest, nil
+			return fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
 		}
 		if err := markDone(ctx, tx, d); err != nil {
 			return err
@@ -61,35 +62,23 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 	return more, nil
 }
 
-// overtaken returns an error unless all that was applied since the batch began are flips, its own last one among them: they are done beside the
-// batches, each in its turn or ahead of it.
-func overtaken(ctx context.Context, tx *sql.Tx, m Module, d Done) error {
-	var flips event.Serial
-	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM heard WHERE module = ? AND epoch = ? AND serial BETWEEN ? AND ? AND kind = ? AND state = 'done'",
-		d.Module, d.Epoch, d.Through, m.Applied, event.Flip).Scan(&flips)
-	if err == nil && flips != m.Applied-d.Through+1 {
-		err = fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
-	}
-	return err
-}
-
+// markDone marks what the batch did. A flip that it left out may be done meanwhile, and stays so.
 func markDone(ctx context.Context, tx *sql.Tx, d Done) error {
-	_, err := tx.ExecContext(ctx, "UPDATE heard SET state = 'done' WHERE module = ? AND epoch = ? AND serial <= ?", d.Module, d.Epoch, d.Through)
-	for _, n := range d.Except {
-		if err == nil {
-			_, err = tx.ExecContext(ctx, "UPDATE heard SET state = 'pending' WHERE module = ? AND epoch = ? AND serial = ?", d.Module, d.Epoch, n)
-		}
+	except, err := json.Marshal(append([]event.Serial{}, d.Except...))
+	if err != nil {
+		return err
 	}
+	_, err = tx.ExecContext(ctx, "UPDATE heard SET state = 'done' WHERE module = ? AND epoch = ? AND serial <= ? AND serial NOT IN (SELECT value FROM json_each(?))",
+		d.Module, d.Epoch, d.Through, string(except))
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE module SET trouble = '', error = '', path = x'', through = 0, since = 0, attempts = 0, next = 0 WHERE name = ?`, d.Module)
+		_, err = tx.ExecContext(ctx, "UPDATE module SET "+noTrouble+" WHERE name = ?", d.Module)
 	}
 	return err
 }
 
 // advance moves the applied serial over what is done next to it, stores it, trims and reports.
 func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time, reports []event.Report) error {
-	rows, err := query(ctx, tx, scanHeard, "SELECT line, digest, NULL, at, via, state, ready FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
-		m.Name, m.Epoch, m.Applied, maxRow)
+	rows, err := above(ctx, tx, *m)
 	if err != nil {
 		return err
 	}
@@ -110,6 +99,12 @@ func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time
 	return nil
 }
 
+// above are the announcements after the applied one, without path sets.
+func above(ctx context.Context, tx *sql.Tx, m Module) ([]Heard, error) {
+	return query(ctx, tx, scanHeard, "SELECT line, digest, NULL, at, via, state, ready FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
+		m.Name, m.Epoch, m.Applied, maxRow)
+}
+
 // trim drops the path sets of what is done (of flips ahead of their turn only then: they may have to be done again), all but the last applied
 // announcements, those of other epochs, and what is too far ahead: a module that was new could not tell.
 func (b *Inbox) trim(ctx context.Context, tx *sql.Tx, m Module) error {
@@ -127,21 +122,48 @@ func pending(ctx context.Context, tx *sql.Tx, m Module) (more bool, err error) {
 	return more, err
 }
 
-// Flip notes that a flip was done, perhaps ahead of its turn.
-func (b *Inbox) Flip(ctx context.Context, h Heard, at time.Time, r event.Report) error {
+// Flip notes that a flip was done, perhaps ahead of its turn. With stay, which is for as long as a batch runs that might undo it, the applied serial does
+// not move before Advance or Finish is called: the flip is among the Flipped until then.
+func (b *Inbox) Flip(ctx context.Context, h Heard, stay bool, at time.Time, r event.Report) error {
 	err := b.tx(ctx, func(tx *sql.Tx) error {
 		set := "state = 'done'"
 		if r.Outcome == event.Skipped {
 			set += ", paths = NULL" // nothing that could have to be done again
 		}
 		m, changed, err := mark(ctx, tx, h, set)
-		if err != nil || !changed {
+		switch {
+		case err != nil || !changed:
 			return err
+		case stay:
+			return b.report(ctx, tx, m, r)
 		}
 		return b.advance(ctx, tx, &m, at, []event.Report{r})
 	})
 	if err != nil {
 		return fmt.Errorf("flip %d of module %s: %w", h.Serial, h.Module, err)
+	}
+	return nil
+}
+
+// Advance moves the applied serial over flips that stayed, see Flip. What was in the way of only them is so no more.
+func (b *Inbox) Advance(ctx context.Context, name event.Module, at time.Time) error {
+	err := b.tx(ctx, func(tx *sql.Tx) error {
+		m, err := module(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		rows, err := above(ctx, tx, m)
+		if err != nil || m.Advance(rows).Applied == m.Applied {
+			return err
+		}
+		if err := b.advance(ctx, tx, &m, at, nil); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE module SET "+noTrouble+" WHERE name = ? AND through <= applied", name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("advance module %s: %w", name, err)
 	}
 	return nil
 }
@@ -197,16 +219,15 @@ func (b *Inbox) Fail(ctx context.Context, name event.Module, t Trouble, r *event
 
 // Confirm allows the deletions that the module is held for. ok is false if it is not held: kind says which trouble means held.
 func (b *Inbox) Confirm(ctx context.Context, name event.Module, kind string) (ok bool, err error) {
-	return b.change(ctx, `UPDATE module SET confirmed = through, trouble = '', error = '', path = x'', through = 0, since = 0, attempts = 0, next = 0
-		WHERE name = ? AND trouble = ?`, name, kind)
+	return b.change(ctx, "UPDATE module SET confirmed = through, "+noTrouble+" WHERE name = ? AND trouble = ?", name, kind)
 }
 
 // Release takes a module out of quarantine. What was heard of it is forgotten, also how far it is: of two lines for one serial nobody here can
 // tell the true one, so the upstream's manifest decides and the tree is compared with it.
 func (b *Inbox) Release(ctx context.Context, name event.Module) (ok bool, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE module SET quarantine = '', quarantined = 0, epoch = '', applied = 0, digest = NULL, trouble = '', error = '', path = x'',
-			through = 0, since = 0, attempts = 0, next = 0 WHERE name = ? AND quarantine <> ''`, name)
+		res, err := tx.ExecContext(ctx, "UPDATE module SET quarantine = '', quarantined = 0, epoch = '', applied = 0, digest = NULL, "+noTrouble+
+			" WHERE name = ? AND quarantine <> ''", name)
 		if err != nil {
 			return err
 		}
