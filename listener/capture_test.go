@@ -100,13 +100,13 @@ func (m meddler) Run(ctx context.Context, stage string, j rsync.Job) (rsync.Resu
 }
 
 // meddled opens the mirror's agent with hooks around each run.
-func (r *releaser) meddled(before func(string, rsync.Job)) *listener.Agent {
+func (r *releaser) meddled(before func(string, rsync.Job), options ...func(*listener.Options)) *listener.Agent {
 	r.t.Helper()
-	return r.reopen(func(o *listener.Options) {
+	return r.reopen(append([]func(*listener.Options){func(o *listener.Options) {
 		m := &o.Modules[0]
 		m.MaxDeleteRatio = 1
 		m.Runner, m.Last, m.Budgets = meddler{m.Runner, before, func() { r.whole() }}, []string{"repodata/"}, map[string]pace.Budget{}
-	})
+	}}, options...)...)
 }
 
 func newReleaser(t *testing.T, keep int, dir string) *releaser {
@@ -170,6 +170,40 @@ func TestAnIndexNewerThanTheBatchIsNeverPutInPlace(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A batch that has to be made again, and may not be yet because it was made often, shows no index until then.
+func TestABatchThatMayNotGrowYetShowsNoIndex(t *testing.T) {
+	for _, above := range []bool{false, true} {
+		t.Run(fmt.Sprintf("above=%t", above), func(t *testing.T) {
+			r := newReleaser(t, 1, "whole")
+			clock := time.Now()
+			r.now = func() time.Time { return clock }
+			left := 1
+			a := r.meddled(func(stage string, _ rsync.Job) {
+				if stage == "content" && left > 0 {
+					left--
+					records := r.release()
+					if above {
+						records[1] = r.rec(event.Tree, "pool")
+					}
+					r.announce(records...)
+				}
+			}, func(o *listener.Options) {
+				o.Modules[0].Budgets = map[string]pace.Budget{pace.WorkLive: {Burst: 1, Every: time.Hour}}
+			})
+			r.send(a, r.announce(r.release()...))
+			r.must(errOrNil(a.Reconcile(t.Context(), pub)))
+			if left > 0 || r.whole() != 1 {
+				t.Errorf("%d changes left, the index names %d", left, r.whole())
+			}
+			for range 5 {
+				clock = clock.Add(2 * time.Hour)
+				r.must(errOrNil(a.Reconcile(t.Context(), pub)))
+			}
+			r.same(a, r.serial)
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -138,7 +139,7 @@ func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later sp
 	for i, names := range b.removed {
 		for _, p := range names {
 			if later.above[p] && !later.spans(p) { // nobody would remove the directory then
-				return b.grow(ctx, p)
+				return b.growOrLeave(ctx, p)
 			}
 		}
 		b.removed[i] = slices.DeleteFunc(names, later.speaksOf) // who says that it is gone removes it
@@ -160,7 +161,7 @@ func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later sp
 		if err != nil {
 			return err
 		}
-		if _, held := b.w.aside.files[p]; !held && b.plan.Spanned(p) && (info == nil || info.IsDir()) {
+		if _, held := b.w.aside.files[p]; !held && b.plan.Touches(p) && (info == nil || info.IsDir()) {
 			b.w.careful = b.v.Applied + 1
 			return b.grow(ctx, p)
 		}
@@ -180,23 +181,40 @@ func (b *batch) allListed(ctx context.Context, t *tree) error {
 	return nil
 }
 
-// grow ends the batch, to be made again with later announcements. If they cannot be taken in yet, as a flip's that waits for its time, what they
-// speak of is left to them.
+// grow ends the batch, to be made again with later announcements, or to be tried again if they cannot be taken in yet.
 func (b *batch) grow(ctx context.Context, path string) error {
-	v, err := b.w.view(ctx)
-	if err != nil {
-		return err
+	if may, err := b.mayGrow(ctx, path); err != nil || may {
+		return cmp.Or(err, errNewer)
 	}
-	if act := b.w.pace.Decide(v); !b.whole && act.Do == pace.Batch && act.Through > b.through {
-		b.w.log.Info("batch grows", "serial", b.through, "to", act.Through, "because", path)
-		b.w.forget()
-		return errNewer
+	return &pathError{path, errors.New("has changed on the upstream while an index that may name it was brought")}
+}
+
+// growOrLeave does likewise, but if the announcements cannot be taken in yet, as a flip's that waits for its time, it leaves to them to remove what they
+// speak of.
+func (b *batch) growOrLeave(ctx context.Context, path string) error {
+	if may, err := b.mayGrow(ctx, path); err != nil || may {
+		return cmp.Or(err, errNewer)
 	}
 	later, err := b.later(ctx)
 	for i, names := range b.removed {
 		b.removed[i] = slices.DeleteFunc(names, later.speaksOf)
 	}
 	return err
+}
+
+// mayGrow tells whether later announcements can be taken in.
+func (b *batch) mayGrow(ctx context.Context, path string) (bool, error) {
+	v, err := b.w.view(ctx)
+	if err != nil {
+		return false, err
+	}
+	act := b.w.pace.Decide(v)
+	if b.whole || act.Do != pace.Batch || act.Through <= b.through {
+		return false, nil
+	}
+	b.w.log.Info("batch grows", "serial", b.through, "to", act.Through, "because", path)
+	b.w.forget()
+	return true, nil
 }
 
 // mayName tells whether a captured index may name path, which could not be brought: one that has changed since, and has it in its scope.

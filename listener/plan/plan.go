@@ -201,6 +201,11 @@ func (p Plan) Spanned(path string) bool {
 	return slices.ContainsFunc(p.Spans, func(s Span) bool { return s.Path == path || s.Holds(path) })
 }
 
+// Touches tells whether a directory that is read as a whole speaks for path or for anything below it.
+func (p Plan) Touches(path string) bool {
+	return p.Spanned(path) || slices.ContainsFunc(p.Spans, func(s Span) bool { return event.Under(path, s.Path) })
+}
+
 // Runs are the runs of a stage.
 func (p Plan) Runs(name StageName) []Run {
 	for _, s := range p.Stages {
