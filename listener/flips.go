@@ -194,7 +194,13 @@ func (w *worker) again(ctx context.Context) error {
 	if _, err := w.reassert(ctx, t); err != nil {
 		return err
 	}
-	return w.a.inbox.Advance(ctx, w.m.Name, w.a.o.Now())
+	moved, err := w.a.inbox.Advance(ctx, w.m.Name, w.a.o.Now())
+	if moved {
+		w.a.o.Reported()
+		w.headDue.Store(true)
+		token(w.wake)
+	}
+	return err
 }
 
 // reassert does again what flips did that stay or were ahead of their turn, and what a batch may have undone. It returns their records by path.

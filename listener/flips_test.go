@@ -136,6 +136,9 @@ func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
 	close(g.letGo)
 	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 4 })
 	w.must(flipped())
+	if all := w.reports(a); all[len(all)-1].Applied != 4 {
+		t.Errorf("reported %+v", all[len(all)-1])
+	}
 }
 
 func (w *world) same2(a *listener.Agent, flipped string) {

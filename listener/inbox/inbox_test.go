@@ -230,7 +230,16 @@ func TestFlipsStayForAsLongAsABatchRuns(t *testing.T) {
 		}
 		want := event.Serial(2)
 		if fails {
-			err = errors.Join(b.Fail(t.Context(), mod, inbox.Trouble{Kind: "retrying", Through: 2, Attempts: 1, Next: start}, nil), b.Advance(t.Context(), mod, start))
+			var moved, again bool
+			failed := b.Fail(t.Context(), mod, inbox.Trouble{Kind: "retrying", Through: 2, Attempts: 1, Next: start}, nil)
+			moved, err = b.Advance(t.Context(), mod, start)
+			err = errors.Join(failed, err)
+			if again, _ = b.Advance(t.Context(), mod, start); !moved || again {
+				t.Errorf("moved %t, then %t", moved, again)
+			}
+			if said := sent(t, b); said[len(said)-1].Outcome != event.Have || said[len(said)-1].Applied != 2 || said[len(said)-1].Serial != 2 {
+				t.Errorf("%+v", said[len(said)-1])
+			}
 		} else {
 			want = 3
 			_, err = b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, Through: 3, Digest: three.Digest, At: start, Except: []event.Serial{2}})

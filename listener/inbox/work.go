@@ -145,27 +145,32 @@ func (b *Inbox) Flip(ctx context.Context, h Heard, stay bool, at time.Time, r ev
 	return nil
 }
 
-// Advance moves the applied serial over flips that stayed, see Flip. What was in the way of only them is so no more.
-func (b *Inbox) Advance(ctx context.Context, name event.Module, at time.Time) error {
-	err := b.tx(ctx, func(tx *sql.Tx) error {
+// Advance moves the applied serial over flips that stayed, see Flip, and reports that. What was in the way of only them is so no more.
+func (b *Inbox) Advance(ctx context.Context, name event.Module, at time.Time) (moved bool, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
 		m, err := module(ctx, tx, name)
 		if err != nil {
 			return err
 		}
 		rows, err := above(ctx, tx, m)
-		if err != nil || m.Advance(rows).Applied == m.Applied {
+		if err != nil {
 			return err
 		}
-		if err := b.advance(ctx, tx, &m, at, nil); err != nil {
+		applied := m.Advance(rows).Applied
+		if moved = applied > m.Applied; !moved {
+			return nil
+		}
+		have := event.Report{Module: name, Epoch: m.Epoch, Serial: applied, Outcome: event.Have}
+		if err := b.advance(ctx, tx, &m, at, []event.Report{have}); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE module SET "+noTrouble+" WHERE name = ? AND through <= applied", name)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("advance module %s: %w", name, err)
+		return false, fmt.Errorf("advance module %s: %w", name, err)
 	}
-	return nil
+	return moved, nil
 }
 
 // Ready notes that "ready" was reported of a flip.
