@@ -141,6 +141,27 @@ func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
 	}
 }
 
+// A flip that is done while the rest of the agent looks whether there is something to do is reported as applied like any other.
+func TestFlipBesideAnIdlePass(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	a := w.adopted()
+	start(t, a)
+	for i := range 60 {
+		w.must(os.Chmod(filepath.Join(w.up, "release"), []os.FileMode{0o755, 0o700}[i%2]))
+		w.send(a, w.flip(event.Announcement{}, "release"))
+		testenv.WaitFor(t, waitLong, func() error {
+			all := w.reports(a)
+			if last := all[len(all)-1]; last.Applied != w.serial {
+				return fmt.Errorf("at serial %d: %+v", w.serial, last)
+			}
+			return nil
+		})
+	}
+	w.same(a, w.serial)
+}
+
 func (w *world) same2(a *listener.Agent, flipped string) {
 	w.t.Helper()
 	d := testenv.Diff(w.t, w.up, w.dest, event.ExportDir)
