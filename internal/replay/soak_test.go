@@ -40,8 +40,8 @@ type day struct {
 }
 
 // shortDay is the one of the suite.
-var shortDay = day{lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills: 4 * time.Second, falls: 5 * time.Second, bound: 2 * time.Minute, crowd: 500,
-	stuck: 3 * time.Minute}
+var shortDay = day{lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills: 4 * time.Second, falls: 5 * time.Second, bound: 4 * time.Minute, crowd: 500,
+	stuck: 5 * time.Minute} // what an index names is gone at once, so a slow mirror may have nothing to show before the changes cease
 
 // While the hub and the agents are killed at random moments, the readers of every mirror find what its index names, nothing changes that was not
 // announced, and no mirror says that it has what it has not: a process of its own watches that all the time. After a day of releases every mirror is
@@ -61,6 +61,7 @@ func TestSoak(t *testing.T) {
 	w := &world{t: t}
 	if from := os.Getenv(envTree); from != "" {
 		d.lasts, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 10*time.Minute, 10_000
+		d.stuck = 3 * time.Minute
 		d.pause, d.kills = 3*time.Second, 15*time.Second // a run over such a tree takes seconds, and one that is always killed gets nowhere
 		d.keeps = 20                                     // some minutes; a mirror that needs longer for a batch than what an index names is there for never gets a whole one
 		for _, one := range strings.Split(from, ":") {
