@@ -52,16 +52,8 @@ func (b *batch) extras(ctx context.Context) (n int, err error) {
 	for _, r := range b.plan.Runs(plan.Delete) {
 		var names []string
 		if r.Way == plan.Survey && !b.blind {
-			j := Job(r)
-			j.Item = func(it rsync.Item) {
-				if it.Op == rsync.Deleted {
-					names = append(names, it.Path)
-				}
-			}
-			if err := b.stage(ctx, plan.Delete, j); errors.Is(err, errors.ErrUnsupported) {
-				b.blind = true
-			} else if err != nil {
-				return n, b.excuse(ctx, err)
+			if names, err = b.survey(ctx, r); err != nil {
+				return n, err
 			}
 		}
 		indexes := slices.DeleteFunc(slices.Clone(names), func(p string) bool { return !isIndex(p, false) && !isIndex(p, true) })
@@ -69,6 +61,40 @@ func (b *batch) extras(ctx context.Context) (n int, err error) {
 		n += len(b.removed[len(b.removed)-1]) + len(indexes)
 	}
 	return n, nil
+}
+
+// maxSurveys bounds how often directories are read for one survey: each time something in them has gone away meanwhile.
+const maxSurveys = 20
+
+// survey finds what the upstream does not have of the run's directories. Those that are gone themselves, which newer announcements speak of, are left out:
+// rsync says nothing of the others while one is missing.
+func (b *batch) survey(ctx context.Context, r plan.Run) ([]string, error) {
+	for again := 0; len(r.Paths) > 0; again++ {
+		var names []string
+		j := Job(r)
+		j.Item = func(it rsync.Item) {
+			if it.Op == rsync.Deleted {
+				names = append(names, it.Path)
+			}
+		}
+		err := b.stage(ctx, plan.Delete, j)
+		if errors.Is(err, errors.ErrUnsupported) {
+			b.blind = true
+			return nil, nil
+		}
+		if err == nil {
+			return names, nil
+		}
+		if excuse := b.excuse(ctx, err); excuse != nil || again == maxSurveys {
+			return nil, cmp.Or(excuse, err)
+		}
+		var failed *rsync.Error
+		errors.As(err, &failed) // else it would not be excused
+		r.Paths = slices.DeleteFunc(slices.Clone(r.Paths), func(dir string) bool {
+			return slices.ContainsFunc(failed.Paths, func(p rsync.PathError) bool { return p.Path == dir || event.Under(p.Path, dir) })
+		})
+	}
+	return nil, nil
 }
 
 // deletes are the jobs of the delete stage's i-th run: of a survey first the removal of indexes, then that of what they named.

@@ -2,6 +2,7 @@ package listener_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -68,4 +70,46 @@ func TestChangesFasterThanTheMirrorDoNotStarveIt(t *testing.T) {
 	w.must(a.SyncNow(t.Context(), pub))
 	w.must(a.Reconcile(t.Context(), pub))
 	w.same(a, w.serial)
+}
+
+// Directories that are read for what is to be removed go away one after the other while that is done, announced each time. In the end the batch goes on
+// without them, and removes from the others what the master does not have.
+func TestDirectoriesGoAwayWhileTheyAreReadForDeletions(t *testing.T) {
+	const dirs = 6
+	w := newWorld(t)
+	name := func(i int) string { return fmt.Sprint("dir", i) }
+	for i := range dirs {
+		w.write(testenv.File(name(i)+"/old", "x"), testenv.File(name(i)+"/kept", "x"))
+	}
+	w.must(w.adopted().Close())
+	gone := 0
+	a := w.reopen(func(o *listener.Options) {
+		m := &o.Modules[0]
+		m.Budgets = map[string]pace.Budget{}
+		m.Runner = meddler{m.Runner, func(stage string, j rsync.Job) {
+			if stage == "delete" && j.Way == rsync.Survey && gone < dirs-1 {
+				w.must(os.RemoveAll(filepath.Join(w.up, name(gone))))
+				w.announce(event.Record{Op: event.Gone, Path: name(gone)})
+				gone++
+			}
+		}, func() {}}
+	})
+	var records []event.Record
+	for i := range dirs {
+		w.must(os.Remove(filepath.Join(w.up, name(i), "old")))
+		records = append(records, w.rec(event.Tree, name(i)))
+	}
+	w.send(a, w.announce(records...))
+	testenv.WaitFor(t, waitLong, func() error {
+		w.must(a.SyncNow(t.Context(), pub))
+		err := a.Reconcile(t.Context(), pub)
+		if s := w.status(a); s.Applied < w.serial {
+			return fmt.Errorf("at %d: %w", s.Applied, errors.Join(err, errors.New(s.Error)))
+		}
+		return nil
+	})
+	w.same(a, w.serial)
+	if gone < 4 {
+		t.Errorf("only %d directories went away", gone)
+	}
 }
