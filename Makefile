@@ -2,7 +2,7 @@
 # make test   install what is missing, and run the whole suite against the real servers
 # make check  formatting, vet, staticcheck
 # make bench  figures beside the bare tools, both sides in one run: about an hour and a half, 4 million files in TMPDIR. LINES=1,2 chooses lines (8 to
-#             12 are of AMQP), FILES=100000 makes the large module smaller, MIRRORS=100 the crowd at the broker, OUT (default bin/bench.md) is the
+#             12 are of AMQP, 13 of the other transports), FILES=100000 makes the large module smaller, MIRRORS=100 the crowd at the broker, OUT (default bin/bench.md) is the
 #             table as Markdown
 # make microbench  the benchmarks of single packages
 # make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
@@ -25,7 +25,7 @@ SEED     ?= 1
 BUS      ?= hub
 SEEDS    ?= 20
 FROM     ?= 1
-LINES    ?= 1,2,3,4,5,6,7,8,9,10,11,12
+LINES    ?= 1,2,3,4,5,6,7,8,9,10,11,12,13
 FILES    ?= 1000000
 MIRRORS  ?= 1000
 ROUNDS   ?= 5

@@ -64,6 +64,7 @@ var lines = []line{
 	{"10", "AMQP: mirrors that are away", (*bench).backlog, noFiles},
 	{"11", "AMQP: the broker is killed", (*bench).restarts, noFiles},
 	{"12", "AMQP: what a mirror costs the broker", (*bench).upkeep, noFiles},
+	{"13", "other transports: announced to received", (*bench).acts, noFiles},
 }
 
 func noFiles(options) int { return 0 }
@@ -74,7 +75,7 @@ func TestBench(t *testing.T) {
 		t.Skip("figures take more than an hour: run make bench")
 	}
 	run(t, options{
-		lines: strings.Split(text("LINES", "1,2,3,4,5,6,7,8,9,10,11,12"), ","), small: number(t, "SMALL", 10_000), big: number(t, "FILES", 1_000_000),
+		lines: strings.Split(text("LINES", "1,2,3,4,5,6,7,8,9,10,11,12,13"), ","), small: number(t, "SMALL", 10_000), big: number(t, "FILES", 1_000_000),
 		changed: numbers(t, "CHANGED", "1,100,10000"),
 		rounds:  number(t, "ROUNDS", 5), crowd: number(t, "CROWD", 100_000), agents: number(t, "AGENTS", 100), subscribers: number(t, "SUBSCRIBERS", 1000),
 		mirrors: number(t, "MIRRORS", 1000), messages: number(t, "MESSAGES", 10_000),
@@ -88,7 +89,7 @@ func TestLines(t *testing.T) {
 		t.Skip("starts dozens of daemons")
 	}
 	b := run(t, options{
-		lines: []string{"1", "2", "3", "4", "5", "6", "8", "9", "10", "11", "12"}, small: 200, big: 400, changed: []int{1, 100}, rounds: 1, crowd: 200, agents: 2, subscribers: 5, mirrors: 3, messages: 200,
+		lines: []string{"1", "2", "3", "4", "5", "6", "8", "9", "10", "11", "12", "13"}, small: 200, big: 400, changed: []int{1, 100}, rounds: 1, crowd: 200, agents: 2, subscribers: 5, mirrors: 3, messages: 200,
 		idle: time.Second, storing: 50 * time.Millisecond,
 	})
 	if len(b.rows) < 20 {
@@ -104,7 +105,7 @@ func TestLines(t *testing.T) {
 // run runs lines and prints the table. An interrupt ends it, with all that it has started.
 func run(t *testing.T, o options) *bench {
 	t.Helper()
-	testenv.Need(t, "rsync", "go", "strace", "find")
+	testenv.Need(t, "rsync", "go", "strace", "find", "sshd")
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := &bench{options: o, T: t, ctx: ctx, dir: folder(t), sites: map[int]*site{}}
