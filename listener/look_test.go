@@ -99,6 +99,30 @@ func TestAnIndexThatCameAfterTheLookIsPutInPlaceToo(t *testing.T) {
 	}
 }
 
+// A link becomes a directory with an index in it, which is captured while the mirror has the link still.
+func TestAnIndexInADirectoryThatWasALink(t *testing.T) {
+	for _, dir := range []string{"doc/ref", "doc/ref.db"} { // the second is an index as a whole
+		t.Run(dir, func(t *testing.T) {
+			w := newWorld(t)
+			w.write(testenv.File("html/page", "x"), testenv.File("html/in.db", "another"), testenv.Symlink(dir, "../html"))
+			w.must(w.adopted().Close())
+			a := w.reopen(func(o *listener.Options) { o.Modules[0].Last = []string{"*.db"} })
+			w.must(os.Remove(filepath.Join(w.up, dir)))
+			w.write(testenv.Dir(dir, 0o755), testenv.File(dir+"/in.db", "names page"), testenv.File(dir+"/page", "y"))
+			w.send(a, w.announce(w.rec(event.Write, dir), w.rec(event.Write, dir+"/in.db"), w.rec(event.Write, dir+"/page")))
+			testenv.WaitFor(t, waitLong, func() error {
+				w.must(a.SyncNow(t.Context(), pub))
+				err := a.Reconcile(t.Context(), pub)
+				if s := w.status(a); s.Applied < w.serial {
+					return fmt.Errorf("at %d: %w", s.Applied, errors.Join(err, errors.New(s.Error)))
+				}
+				return nil
+			})
+			w.same(a, w.serial)
+		})
+	}
+}
+
 // again writes the index as it is, as a compose does that has nothing new, and returns the record that tells it.
 func (r *releaser) again() event.Record {
 	r.t.Helper()

@@ -15,6 +15,7 @@ type part struct {
 	names []string // relative to the root; "" is the root itself
 	trust bool     // rsync's own check of names is off because it takes some of these for patterns
 	alone bool     // only the root's own attributes
+	fresh bool     // set aside without what the destination has
 }
 
 // A planned job is the parts to run in order, and the paths that lead where rsync must not go.
@@ -48,12 +49,34 @@ func (r *Runner) plan(j Job) (planned, *Error) {
 	if err != nil {
 		return p, bad(Permanent, err)
 	}
-	p.refused = refused
 	for i, root := range roots {
 		j.Paths = byRoot[i]
 		p.parts = append(p.parts, cut(root, j)...)
 	}
+	if j.Way == Aside || j.Way == Peek {
+		p.parts = append(p.parts, behindLinks(roots, refused, j)...)
+	} else {
+		p.refused = refused
+	}
 	return p, nil
+}
+
+// behindLinks are the parts of names that lead through links of the mirror, of a job that writes nothing there: the link may be about to become a
+// directory. What is behind it is no basis for them.
+func behindLinks(roots []root, refused []PathError, j Job) (parts []part) {
+	byRoot := make([][]string, len(roots))
+	for _, e := range refused {
+		i := deepest(roots, e.Path)
+		byRoot[i] = append(byRoot[i], strings.TrimPrefix(strings.TrimPrefix(e.Path, roots[i].link), "/"))
+	}
+	for i, root := range roots {
+		j.Paths = byRoot[i]
+		for _, one := range cut(root, j) {
+			one.fresh = true
+			parts = append(parts, one)
+		}
+	}
+	return parts
 }
 
 // anchored tells whether a filter speaks of the top of the transfer, which is another one behind a link.
@@ -148,7 +171,9 @@ func (r *Runner) argv(j Job, p part, mark string, left int) []string {
 		from = p.root.asideFor() + "/"
 	case Aside, Peek:
 		to = p.root.aside() + "/"
-		argv = append(argv, "--copy-dest="+p.root.real)
+		if !p.fresh {
+			argv = append(argv, "--copy-dest="+p.root.real)
+		}
 	}
 	if j.Way != Place {
 		argv = append(argv, r.cfg.Upstream.args(r.src, r.cfg.Stall)...)
