@@ -28,13 +28,26 @@ func SharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return shared.rabbit
 }
 
+// SharedPostfix is the mail server of the package's tests, which the first of them starts. All of them give the same options.
+func SharedPostfix(t testing.TB, o PostfixOptions) *Postfix {
+	t.Helper()
+	needPostfix(t) // skips this test, not all
+	shared.mail.Do(func() { shared.postfix = StartPostfix(&shared, o) })
+	if shared.postfix == nil || !shared.postfix.Running() {
+		t.Fatal("the Postfix of this package does not run")
+	}
+	return shared.postfix
+}
+
 // suite stands for all tests of a package where a server asks for the test that it belongs to.
 type suite struct {
 	testing.TB // only what is below is called
 
-	once   sync.Once
-	rabbit *RabbitMQ
-	ends   []func()
+	once    sync.Once
+	rabbit  *RabbitMQ
+	mail    sync.Once
+	postfix *Postfix
+	ends    []func()
 }
 
 func (*suite) Helper()            {}
