@@ -71,8 +71,10 @@ func decode(t *testing.T, text string, into any) map[string]any {
 	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts", "push_key", "push_known_hosts"} {
 		write(t, filepath.Join(dir, name), "")
 	}
-	if err := os.Chmod(write(t, filepath.Join(dir, "amqp_password"), "secret"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"amqp_password", "mail_password"} {
+		if err := os.Chmod(write(t, filepath.Join(dir, name), "secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := config.File(write(t, filepath.Join(dir, "sample.toml"), text), into); err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -116,7 +118,7 @@ var shown = regexp.MustCompile(`(?m)^#([a-z_]+ *=)`)
 func TestSamples(t *testing.T) {
 	for name, fresh := range map[string]func() any{"master": newMaster, "mirror": newMirror} {
 		t.Run(name, func(t *testing.T) {
-			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml")
+			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-mail.toml")
 			plain := decode(t, text, fresh())
 			whole := shown.ReplaceAllString(text, "$1")
 			every := decode(t, whole, fresh())

@@ -1,0 +1,189 @@
+package mail
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/config"
+)
+
+// A Post is how mail is sent and received, on either side.
+type Post struct {
+	// SMTP is the "host:port" of the mail server that takes what is sent.
+	SMTP string `toml:"smtp"`
+
+	// TLS is "starttls", "implicit", or "none", which is for a server on this host.
+	TLS string `toml:"tls"`
+
+	// Plaintext allows tls = "none" to other hosts: everybody on the way reads what is announced, and the password.
+	Plaintext bool `toml:"plaintext"`
+
+	CA       config.Path   `toml:"ca_file"` // certificates of those who may vouch for the server, PEM; default: the system's
+	User     string        `toml:"user"`    // to log in as; default: not at all
+	Password config.Secret `toml:"password_file"`
+	Helo     string        `toml:"helo"` // the name by which the server is greeted; default: this host's
+
+	// From is the address of this process, To those of the other side: on a master the mirrors', or that of a list, on a mirror the master's.
+	From string   `toml:"from"`
+	To   []string `toml:"to"`
+
+	// LMTP is where mail is taken: the path of a socket that anybody on this host may open, or "host:port" of this host.
+	LMTP string `toml:"lmtp"`
+
+	// BeatEvery is how often at most a mail is sent of a module of which nothing is new but the time.
+	BeatEvery config.Duration `toml:"beat_every"`
+
+	Timeout     config.Duration `toml:"timeout"`      // for one answer of the server that takes mail, and for one that hands it over to say something
+	MaxSessions int             `toml:"max_sessions"` // how many may be handing over at the same time
+	PerMinute   int             `toml:"per_minute"`   // how many mails are looked at; the others are to be brought again later
+}
+
+// A MasterConfig configures the master side.
+type MasterConfig struct{ Post }
+
+// A MirrorConfig configures the mirror side.
+type MirrorConfig struct{ Post }
+
+// The values of Post.TLS.
+const (
+	tlsStart    = "starttls"
+	tlsImplicit = "implicit"
+	tlsNone     = "none"
+)
+
+func defaultPost() Post {
+	return Post{
+		TLS: tlsStart, BeatEvery: config.Duration{Duration: 6 * time.Hour}, Timeout: config.Duration{Duration: 20 * time.Second}, MaxSessions: 64, PerMinute: 6000,
+	}
+}
+
+// DefaultMasterConfig returns the defaults; addresses have none.
+func DefaultMasterConfig() *MasterConfig { return &MasterConfig{defaultPost()} }
+
+// DefaultMirrorConfig returns the defaults; addresses have none.
+func DefaultMirrorConfig() *MirrorConfig { return &MirrorConfig{defaultPost()} }
+
+// Validate implements config.Validator.
+func (c *MirrorConfig) Validate() error {
+	var err error
+	if c.LMTP == "" {
+		err = config.Fault("lmtp", "is missing: announcements come in there", `write the path of a socket for the mail server, as in "/run/mirrorbus/mail.sock"`)
+	}
+	return errors.Join(c.Post.Validate(), err)
+}
+
+// Validate implements config.Validator.
+func (p *Post) Validate() error {
+	errs := []error{p.checkServer(), p.checkLogin(), p.checkAddresses(), p.checkDoor()}
+	if p.Timeout.Duration < time.Second {
+		errs = append(errs, config.Fault("timeout", "is shorter than a second", `write a number and its unit, as in "20s"`))
+	}
+	if p.BeatEvery.Duration < 0 {
+		errs = append(errs, config.Fault("beat_every", "is negative", `write a number and its unit, as in "6h"`))
+	}
+	for key, n := range map[string]int{"max_sessions": p.MaxSessions, "per_minute": p.PerMinute} {
+		if n < 1 {
+			errs = append(errs, config.Fault(key, fmt.Sprintf("is %d", n), "write a number from 1"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Post) checkServer() error {
+	host, port, err := net.SplitHostPort(p.SMTP)
+	switch {
+	case err != nil || host == "" || port == "":
+		return config.Fault("smtp", fmt.Sprintf("%.100q is no host and port", p.SMTP), `write it as in "mail.example.org:587"`)
+	case p.TLS != tlsStart && p.TLS != tlsImplicit && p.TLS != tlsNone:
+		return config.Fault("tls", fmt.Sprintf("is %.40q", p.TLS), `write "starttls", "implicit" or "none"`)
+	case p.TLS == tlsNone && !p.Plaintext && !loopback(host):
+		return config.Fault("tls", fmt.Sprintf("is none, and %s is another host: anybody on the way reads all of it", host),
+			`write "starttls", or plaintext = true as well if the network is yours alone`)
+	case p.TLS == tlsNone && p.CA != "":
+		return config.Fault("ca_file", "is for TLS", "take it out, or write another tls")
+	}
+	return nil
+}
+
+func (p *Post) checkLogin() error {
+	if (p.User == "") != p.Password.IsZero() {
+		return config.Fault("user", "and password_file belong together", "give both or none")
+	}
+	return nil
+}
+
+func (p *Post) checkAddresses() error {
+	if len(p.To) == 0 {
+		return config.Fault("to", "is missing", `write the addresses of the other side, as in ["mirrorbus@mirror1.example.org"]`)
+	}
+	if err := checkAddress("from", p.From); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, a := range p.To {
+		if err := checkAddress("to", a); err != nil {
+			return err
+		}
+		if seen[strings.ToLower(a)] {
+			return config.Fault("to", fmt.Sprintf("has %.100q twice", a), "give each address once")
+		}
+		seen[strings.ToLower(a)] = true
+	}
+	return nil
+}
+
+// checkAddress wants a bare address: it is written into commands as it stands.
+func checkAddress(key, text string) error {
+	a, err := mail.ParseAddress(text)
+	if err != nil || a.Address != text || a.Name != "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("\"\\<>", r) }) {
+		return config.Fault(key, fmt.Sprintf("%.100q is no mail address", text), `write it as in "mirrorbus@example.org"`)
+	}
+	return nil
+}
+
+func (p *Post) checkDoor() error {
+	if p.LMTP == "" || strings.HasPrefix(p.LMTP, "/") {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(p.LMTP)
+	if err != nil || port == "" || !loopback(host) {
+		return config.Fault("lmtp", fmt.Sprintf("%.100q is no path, and no port of this host", p.LMTP), `write it as in "/run/mirrorbus/mail.sock" or "127.0.0.1:2424"`)
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// domain is the part behind the @ of our address.
+func (p *Post) domain() string { return p.From[strings.LastIndexByte(p.From, '@')+1:] }
+
+// tlsConfig reads the certificates anew for each connection: they are renewed while the process runs.
+func (p *Post) tlsConfig() (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(p.SMTP)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if p.CA == "" {
+		return conf, nil
+	}
+	text, err := os.ReadFile(string(p.CA))
+	if err != nil {
+		return nil, config.Fault("ca_file", fmt.Sprint("cannot be read: ", err), "create it or correct the path")
+	}
+	conf.RootCAs = x509.NewCertPool()
+	if !conf.RootCAs.AppendCertsFromPEM(text) {
+		return nil, config.Fault("ca_file", fmt.Sprintf("names %s, which holds no certificate", p.CA), "give certificates in PEM form")
+	}
+	return conf, nil
+}

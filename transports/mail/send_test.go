@@ -1,0 +1,140 @@
+package mail_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/mail"
+)
+
+// TestServerGoneAndBack: without the mail server nothing is sent and that is said; the same connectionless transport goes on when it is back.
+func TestServerGoneAndBack(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"gone-hub", "gone"}})
+	hub := start(t, reports, post(server, "gone-hub", "gone"))
+	mirror := start(t, debian, post(server, "gone", "gone-hub"))
+	hub.publish(msg(debian, "a"))
+	mirror.has("a")
+	server.Kill()
+	if err := hub.Publish(t.Context(), msg(debian, "b")); !errors.Is(err, transports.ErrNotConnected) {
+		t.Errorf("without the server: %v, want ErrNotConnected", err)
+	}
+	server.Start()
+	hub.publish(msg(debian, "b"))
+	mirror.has("b")
+	mirror.publish(msg(reports, "c"))
+	hub.has("c")
+}
+
+// TestOneRecipientStopsNoOther: one that is refused for good is noted, one that is to be tried later fails Publish, and those who have it get it once.
+func TestOneRecipientStopsNoOther(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	hub := start(t, reports, post(server, "mixed-hub", "x@nobody.test", "mixed", "y@later.test"))
+	mirror := start(t, debian, post(server, "mixed", "mixed-hub"))
+	for range 3 {
+		err := hub.Publish(t.Context(), msg(debian, "a"))
+		if err == nil || !strings.Contains(err.Error(), "y@later.test") || strings.Contains(err.Error(), "nobody") || transports.IsPermanent(err) || errors.Is(err, transports.ErrNotConnected) {
+			t.Fatalf("with one to be tried later: %v", err)
+		}
+	}
+	mirror.has("a")
+	if err := hub.Publish(t.Context(), msg(debian, "marker")); err == nil {
+		t.Error("the marker was sent to all")
+	}
+	mirror.has("marker")
+	mirror.mu.Lock()
+	if len(mirror.got) != 2 {
+		t.Errorf("%d mails came, want each once", len(mirror.got))
+	}
+	mirror.mu.Unlock()
+	if notes := hub.Notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], "mail to x@nobody.test is refused since ") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// TestNobodyTakesIt: where every recipient is refused for good, somebody must change something.
+func TestNobodyTakesIt(t *testing.T) {
+	t.Parallel()
+	hub := start(t, reports, post(postfix(t), "loner", "x@nobody.test", "y@nobody.test"))
+	err := hub.Publish(t.Context(), msg(debian, "a"))
+	if !transports.IsPermanent(err) || !strings.Contains(fmt.Sprint(err), "y@nobody.test") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestTLS: STARTTLS is what is done, and what is required; a certificate that nobody vouches for is none.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	authority := testenv.NewAuthority(t)
+	cert := authority.Issue("mx", 3*time.Hour, "127.0.0.1", "localhost")
+	wrapped := testenv.FreePort(t)
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"tls-hub", "tls"}, Cert: cert, Services: []string{
+		fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd -o smtpd_tls_wrappermode=yes", wrapped),
+	}})
+	mirror := start(t, debian, post(server, "tls", "tls-hub"))
+	try := func(id string, change func(*mail.Post)) error {
+		p := post(server, "tls-hub", "tls")
+		p.LMTP, p.TLS, p.CA = "", "starttls", config.Path(authority.File)
+		change(&p)
+		hub := start(t, reports, p)
+		return hub.Publish(t.Context(), msg(debian, id))
+	}
+	must(t, try("starttls", func(*mail.Post) {}))
+	mirror.has("starttls")
+	must(t, try("implicit", func(p *mail.Post) { p.TLS, p.SMTP = "implicit", fmt.Sprint("127.0.0.1:", wrapped) }))
+	mirror.has("implicit")
+	if err := try("unknown", func(p *mail.Post) { p.CA = "" }); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate of an unknown authority: %v", err)
+	}
+	if err := try("password", func(p *mail.Post) { p.User, p.Password = "me", config.NewSecret("s3cret") }); err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "log in as me") {
+		t.Errorf("a server without AUTH: %v", err)
+	}
+	plain := postfix(t)
+	if err := try("none", func(p *mail.Post) { p.SMTP = plain.Addr() }); !transports.IsPermanent(err) || !strings.Contains(err.Error(), "STARTTLS") {
+		t.Errorf("a server without STARTTLS: %v", err)
+	}
+}
+
+// TestHeadsAreHeldBack: what says nothing new is not mailed every few minutes.
+func TestHeadsAreHeldBack(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	hub := start(t, reports, post(server, "beat-hub", "beat"))
+	mirror := start(t, debian, post(server, "beat", "beat-hub"))
+	head := func(id string) transports.Message {
+		return transports.Message{Topic: debian, ID: id, Body: []byte("mirrorbus1 head module=debian serial=4 key=k sig=s\n")}
+	}
+	hub.publish(head("1"))
+	hub.publish(head("2"))
+	hub.publish(msg(debian, "news"))
+	mirror.has("news")
+	mirror.counts("received", 2)
+	hub.counts("held_back", 1)
+	if n := mirror.Counters()["received"]; n != 2 {
+		t.Errorf("%d mails came, want a head and the news", n)
+	}
+}
+
+// TestExamine: what doctor says of a server, its recipients and our door.
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	p := post(server, "login", "x@nobody.test", "login")
+	var all []string
+	for _, f := range mail.Driver().Examine(t.Context(), transports.Master, &mail.MasterConfig{Post: p}, transports.Env{Self: "login"}) {
+		all = append(all, fmt.Sprint(f.Level, " ", f.What))
+	}
+	got := strings.Join(all, "\n")
+	for _, want := range []string{"0 mail server " + server.Addr(), "2 recipient x@nobody.test", "0 recipient login@lmtp.test is taken", "1 door for mail"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+}
