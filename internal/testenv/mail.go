@@ -21,7 +21,7 @@ type PostfixOptions struct {
 	// Routes are further lines of its transport map, regular expressions.
 	Routes []string
 
-	// Pipe are command lines that mail for a domain is piped into, by pipe(8) and as the user of PipeUser.
+	// Pipe are command lines that mail for a domain is piped into, by pipe(8) and as the user of PipeUser. @DIR@ in them is Dir.
 	Pipe     map[string]string
 	PipeUser string
 
@@ -176,7 +176,7 @@ func (p *Postfix) masterCF(o PostfixOptions) string {
 		lines = append(lines, line)
 	}
 	for domain, command := range o.Pipe {
-		lines = append(lines, pipeName(domain)+" unix - n n - 4 pipe", "  flags=Rq user="+o.PipeUser+" argv="+command)
+		lines = append(lines, pipeName(domain)+" unix - n n - 4 pipe", "  flags=Rq user="+o.PipeUser+" argv="+strings.ReplaceAll(command, "@DIR@", p.Dir))
 	}
 	return strings.Join(append(lines, o.Services...), "\n") + "\n"
 }
