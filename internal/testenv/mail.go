@@ -18,6 +18,9 @@ type PostfixOptions struct {
 	// Sockets are the NAMEs of which mail for NAME@lmtp.test goes to a socket by LMTP. As long as it is not there the mail waits and is tried every second.
 	Sockets []string
 
+	// Maildirs are the NAMEs of which mail for NAME@imap.test goes to a mailbox that StartDovecot serves.
+	Maildirs []string
+
 	// Routes are further lines of its transport map, regular expressions.
 	Routes []string
 
@@ -69,7 +72,7 @@ func newPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()
 	p := &Postfix{Port: FreePort(t), Dir: openDir(t), server: server{t: t}}
 	p.conf = filepath.Join(p.Dir, "conf")
-	for _, dir := range []string{p.conf, filepath.Join(p.Dir, "spool"), filepath.Join(p.Dir, "data")} {
+	for _, dir := range []string{p.conf, filepath.Join(p.Dir, "spool"), filepath.Join(p.Dir, "data"), filepath.Join(p.Dir, "mail")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -105,6 +108,7 @@ func (p *Postfix) folders(run func(string, ...string) string) {
 		}
 	}
 	run("chown", owner, filepath.Join(p.Dir, "data"))
+	run("chown", boxOwner, filepath.Join(p.Dir, "mail"))
 	run("chgrp", group, filepath.Join(spool, "maildrop"), filepath.Join(spool, "public"))
 	run("chmod", "0730", filepath.Join(spool, "maildrop"))
 	run("chmod", "0710", filepath.Join(spool, "public"))
@@ -141,8 +145,13 @@ func (p *Postfix) mainCF(daemons string, o PostfixOptions) string {
 	if o.Cert.Cert != "" {
 		lines = append(lines, "smtpd_tls_cert_file = "+o.Cert.Cert, "smtpd_tls_key_file = "+o.Cert.Key, "smtpd_tls_security_level = may")
 	}
-	if len(o.Pipe) > 0 {
-		lines = append(lines, "pipe_destination_recipient_limit = 1")
+	if len(o.Maildirs) > 0 {
+		var boxes []string
+		for _, name := range o.Maildirs {
+			boxes = append(boxes, "{ "+name+"@imap.test = "+name+"/Maildir/ }")
+		}
+		lines = append(lines, "virtual_mailbox_domains = imap.test", "virtual_mailbox_base = "+p.Dir+"/mail", "virtual_mailbox_maps = inline:{ "+strings.Join(boxes, ", ")+" }",
+			"virtual_uid_maps = static:"+boxOwner, "virtual_gid_maps = static:"+boxOwner)
 	}
 	return strings.Join(append(lines, o.Conf...), "\n") + "\n"
 }
@@ -171,7 +180,7 @@ func (p *Postfix) masterCF(o PostfixOptions) string {
 		"rewrite unix - - n - - trivial-rewrite", "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
 		"verify unix - - n - 1 verify", "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "smtp unix - - n - - smtp",
 		"relay unix - - n - - smtp", "showq unix n - n - - showq", "error unix - - n - - error", "retry unix - - n - - error", "discard unix - - n - - discard",
-		"lmtp unix - - n - - lmtp", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd",
+		"lmtp unix - - n - - lmtp", "virtual unix - n n - - virtual", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd",
 	} {
 		lines = append(lines, line)
 	}

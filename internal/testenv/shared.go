@@ -39,6 +39,17 @@ func SharedPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	return shared.postfix
 }
 
+// SharedDovecot is that which serves the mailboxes of the shared Postfix.
+func SharedDovecot(t testing.TB, p *Postfix) *Dovecot {
+	t.Helper()
+	Need(t, "dovecot") // skips this test, not all
+	shared.imap.Do(func() { shared.dovecot = StartDovecot(&shared, p, Certificate{}) })
+	if shared.dovecot == nil || !shared.dovecot.Running() {
+		t.Fatal("the Dovecot of this package does not run")
+	}
+	return shared.dovecot
+}
+
 // suite stands for all tests of a package where a server asks for the test that it belongs to.
 type suite struct {
 	testing.TB // only what is below is called
@@ -47,6 +58,8 @@ type suite struct {
 	rabbit  *RabbitMQ
 	mail    sync.Once
 	postfix *Postfix
+	imap    sync.Once
+	dovecot *Dovecot
 	ends    []func()
 }
 

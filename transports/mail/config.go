@@ -37,6 +37,16 @@ type Post struct {
 	// LMTP is where mail is taken: the path of a socket that anybody on this host may open, or "host:port" of this host.
 	LMTP string `toml:"lmtp"`
 
+	// IMAP is the "host:port" of the server where mail is fetched from a mailbox, and IMAPTLS how it is reached, as TLS says of the other one.
+	IMAP         string        `toml:"imap"`
+	IMAPTLS      string        `toml:"imap_tls"`
+	IMAPUser     string        `toml:"imap_user"`
+	IMAPPassword config.Secret `toml:"imap_password_file"`
+	Mailbox      string        `toml:"mailbox"`
+
+	// Delete takes away from the mailbox what was taken; else it is marked as seen. Mail of others is not touched.
+	Delete bool `toml:"delete"`
+
 	// BeatEvery is how often at most a mail is sent of a module of which nothing is new but the time.
 	BeatEvery config.Duration `toml:"beat_every"`
 
@@ -60,7 +70,7 @@ const (
 
 func defaultPost() Post {
 	return Post{
-		TLS: tlsStart, BeatEvery: config.Duration{Duration: 6 * time.Hour}, Timeout: config.Duration{Duration: 20 * time.Second}, MaxSessions: 64, PerMinute: 6000,
+		TLS: tlsStart, IMAPTLS: tlsImplicit, Mailbox: "INBOX", BeatEvery: config.Duration{Duration: 6 * time.Hour}, Timeout: config.Duration{Duration: 20 * time.Second}, MaxSessions: 64, PerMinute: 6000,
 	}
 }
 
@@ -73,15 +83,15 @@ func DefaultMirrorConfig() *MirrorConfig { return &MirrorConfig{defaultPost()} }
 // Validate implements config.Validator.
 func (c *MirrorConfig) Validate() error {
 	var err error
-	if c.LMTP == "" {
-		err = config.Fault("lmtp", "is missing: announcements come in there", `write the path of a socket for the mail server, as in "/run/mirrorbus/mail.sock"`)
+	if c.LMTP == "" && c.IMAP == "" {
+		err = config.Fault("lmtp", "is missing, and so is imap: announcements come in there", `write the path of a socket for the mail server, as in "/run/mirrorbus/mail.sock"`)
 	}
 	return errors.Join(c.Post.Validate(), err)
 }
 
 // Validate implements config.Validator.
 func (p *Post) Validate() error {
-	errs := []error{p.checkServer(), p.checkLogin(), p.checkAddresses(), p.checkDoor()}
+	errs := []error{p.checkServer(), p.checkLogin(), p.checkAddresses(), p.checkDoor(), p.checkMailbox()}
 	if p.Timeout.Duration < time.Second {
 		errs = append(errs, config.Fault("timeout", "is shorter than a second", `write a number and its unit, as in "20s"`))
 	}
@@ -97,19 +107,32 @@ func (p *Post) Validate() error {
 }
 
 func (p *Post) checkServer() error {
-	host, port, err := net.SplitHostPort(p.SMTP)
+	return p.checkHost("", p.SMTP, p.TLS, "smtp", `write it as in "mail.example.org:587"`)
+}
+
+// checkHost checks an address and how it is reached. prefix is that of the key tls.
+func (p *Post) checkHost(prefix, at, how, key, hint string) error {
+	host, port, err := net.SplitHostPort(at)
 	switch {
 	case err != nil || host == "" || port == "":
-		return config.Fault("smtp", fmt.Sprintf("%.100q is no host and port", p.SMTP), `write it as in "mail.example.org:587"`)
-	case p.TLS != tlsStart && p.TLS != tlsImplicit && p.TLS != tlsNone:
-		return config.Fault("tls", fmt.Sprintf("is %.40q", p.TLS), `write "starttls", "implicit" or "none"`)
-	case p.TLS == tlsNone && !p.Plaintext && !loopback(host):
-		return config.Fault("tls", fmt.Sprintf("is none, and %s is another host: anybody on the way reads all of it", host),
+		return config.Fault(key, fmt.Sprintf("%.100q is no host and port", at), hint)
+	case how != tlsStart && how != tlsImplicit && how != tlsNone:
+		return config.Fault(prefix+"tls", fmt.Sprintf("is %.40q", how), `write "starttls", "implicit" or "none"`)
+	case how == tlsNone && !p.Plaintext && !loopback(host):
+		return config.Fault(prefix+"tls", fmt.Sprintf("is none, and %s is another host: anybody on the way reads all of it", host),
 			`write "starttls", or plaintext = true as well if the network is yours alone`)
-	case p.TLS == tlsNone && p.CA != "":
-		return config.Fault("ca_file", "is for TLS", "take it out, or write another tls")
 	}
 	return nil
+}
+
+func (p *Post) checkMailbox() error {
+	switch {
+	case p.IMAP == "" && p.IMAPUser == "" && p.IMAPPassword.IsZero():
+		return nil
+	case p.IMAPUser == "" || p.IMAPPassword.IsZero() || p.Mailbox == "":
+		return config.Fault("imap_user", "and imap_password_file and mailbox belong to imap", "give all of them or none")
+	}
+	return p.checkHost("imap_", p.IMAP, p.IMAPTLS, "imap", `write it as in "mail.example.org:993"`)
 }
 
 func (p *Post) checkLogin() error {
@@ -167,9 +190,9 @@ func loopback(host string) bool {
 // domain is the part behind the @ of our address.
 func (p *Post) domain() string { return p.From[strings.LastIndexByte(p.From, '@')+1:] }
 
-// tlsConfig reads the certificates anew for each connection: they are renewed while the process runs.
-func (p *Post) tlsConfig() (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(p.SMTP)
+// tlsFor reads the certificates anew for each connection: they are renewed while the process runs.
+func (p *Post) tlsFor(at string) (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(at)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (l *link) begin(ctx context.Context, p *Post) error {
 	if err := l.extend(); err != nil {
 		return err
 	}
-	conf, err := p.tlsConfig()
+	conf, err := p.tlsFor(p.SMTP)
 	if err != nil {
 		return transports.Permanent(err)
 	}

@@ -2,10 +2,13 @@ package mail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -20,6 +23,9 @@ func examine(ctx context.Context, role transports.Role, config any, env transpor
 	found := t.examineServer(ctx)
 	if t.post.LMTP != "" {
 		found = append(found, t.examineDoor(ctx))
+	}
+	if t.post.IMAP != "" {
+		found = append(found, t.examineMailbox(ctx))
 	}
 	return found
 }
@@ -64,6 +70,20 @@ func (t *transport) examineDoor(ctx context.Context) transports.Finding {
 		return transports.Warn(what, "try again", err)
 	}
 	return transports.Good(what + ": the daemon listens")
+}
+
+// examineMailbox logs in and looks how much is there.
+func (t *transport) examineMailbox(ctx context.Context) transports.Finding {
+	what := fmt.Sprintf("mailbox %s of %s at %s", t.post.Mailbox, t.post.IMAPUser, t.post.IMAP)
+	m, err := openMailbox(ctx, t, nil)
+	if err != nil {
+		return transports.Bad(what, "its text says what to change", err)
+	}
+	defer m.close()
+	if !m.c.Caps().Has(imap.CapIdle) {
+		return transports.Warn(what+" is open", "nothing: it is looked at every minute", errors.New("the server cannot tell when mail comes (IDLE)"))
+	}
+	return transports.Good(what + " is open")
 }
 
 func doorNetwork(at string) string {

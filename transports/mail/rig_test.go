@@ -27,10 +27,13 @@ var mirrors = []string{"mirror", "mirror-1", "mirror-2", "mirror-3", "one", "eve
 // others are the names that single tests use, each its own, as they run at the same time.
 var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic"}
 
+// boxes are the names of mailboxes that single tests use.
+var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure"}
+
 // postfix is the mail server of all tests here.
 func postfix(t *testing.T) *testenv.Postfix {
 	t.Helper()
-	return testenv.SharedPostfix(t, testenv.PostfixOptions{Sockets: slices.Concat([]string{"master"}, mirrors, others)})
+	return testenv.SharedPostfix(t, testenv.PostfixOptions{Sockets: slices.Concat([]string{"master"}, mirrors, others), Maildirs: slices.Concat([]string{"master"}, mirrors, boxes)})
 }
 
 func at(name string) string { return name + "@lmtp.test" }
@@ -96,6 +99,14 @@ type side struct {
 // start runs a transport until the test ends. Its kind is that of the topic it hears.
 func start(t *testing.T, topic transports.Topic, p mail.Post) *side {
 	t.Helper()
+	s := prepare(t, topic, p, nil)
+	s.run(topic)
+	return s
+}
+
+// prepare makes a transport that does not run yet.
+func prepare(t *testing.T, topic transports.Topic, p mail.Post, bookmarks transports.Bookmarks) *side {
+	t.Helper()
 	s := &side{t: t}
 	var conf any = &mail.MirrorConfig{Post: p}
 	role := transports.Mirror
@@ -104,9 +115,8 @@ func start(t *testing.T, topic transports.Topic, p mail.Post) *side {
 	}
 	name, _, _ := strings.Cut(p.From, "@")
 	var err error
-	s.CheckedTransport, err = transports.Registry{mail.Driver()}.Open(role, mail.Name, conf, transports.Env{Self: name, Log: slog.New(slog.NewTextHandler(&s.log, nil))})
+	s.CheckedTransport, err = transports.Registry{mail.Driver()}.Open(role, mail.Name, conf, transports.Env{Self: name, Bookmarks: bookmarks, Log: slog.New(slog.NewTextHandler(&s.log, nil))})
 	must(t, err)
-	s.run(topic)
 	return s
 }
 
@@ -115,7 +125,6 @@ func (s *side) run(topic transports.Topic) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, []transports.Subscription{{Topic: topic}}, s) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
@@ -123,7 +132,11 @@ func (s *side) run(topic transports.Topic) (stop func()) {
 		}
 	})
 	s.t.Cleanup(stop)
-	s.await("connected", func() bool { return s.connected > 0 })
+	s.mu.Lock()
+	before := s.connected
+	s.mu.Unlock()
+	go func() { done <- s.Run(ctx, []transports.Subscription{{Topic: topic}}, s) }()
+	s.await("connected", func() bool { return s.connected > before })
 	return stop
 }
 

@@ -68,10 +68,26 @@ func (t *transport) Run(ctx context.Context, subs []transports.Subscription, r t
 		}
 		parts.Go(func() { fail(d.serve(ctx)) })
 	}
+	if t.post.IMAP != "" {
+		m, err := openMailbox(ctx, t, in)
+		if err != nil {
+			return preferCause(ctx, err)
+		}
+		defer m.close()
+		parts.Go(func() { fail(m.watch(ctx)) })
+	}
 	r.Connected()
 	close(in.ready)
 	<-ctx.Done()
 	return context.Cause(ctx)
+}
+
+// preferCause returns why ctx ended if it did, err otherwise.
+func preferCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // An intake hands what has come in to the receiver of one Run, one at a time.
