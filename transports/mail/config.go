@@ -56,7 +56,13 @@ type Post struct {
 }
 
 // A MasterConfig configures the master side.
-type MasterConfig struct{ Post }
+type MasterConfig struct {
+	Post
+
+	// Digest are people who get of each module one mail at most in DigestEvery, which says in words what was announced.
+	Digest      []string        `toml:"digest"`
+	DigestEvery config.Duration `toml:"digest_every"`
+}
 
 // A MirrorConfig configures the mirror side.
 type MirrorConfig struct{ Post }
@@ -75,7 +81,9 @@ func defaultPost() Post {
 }
 
 // DefaultMasterConfig returns the defaults; addresses have none.
-func DefaultMasterConfig() *MasterConfig { return &MasterConfig{defaultPost()} }
+func DefaultMasterConfig() *MasterConfig {
+	return &MasterConfig{Post: defaultPost(), DigestEvery: config.Duration{Duration: 24 * time.Hour}}
+}
 
 // DefaultMirrorConfig returns the defaults; addresses have none.
 func DefaultMirrorConfig() *MirrorConfig { return &MirrorConfig{defaultPost()} }
@@ -86,12 +94,24 @@ func (c *MirrorConfig) Validate() error {
 	if c.LMTP == "" && c.IMAP == "" {
 		err = config.Fault("lmtp", "is missing, and so is imap: announcements come in there", `write the path of a socket for the mail server, as in "/run/mirrorbus/mail.sock"`)
 	}
-	return errors.Join(c.Post.Validate(), err)
+	return errors.Join(c.check(false), err)
 }
 
 // Validate implements config.Validator.
-func (p *Post) Validate() error {
-	errs := []error{p.checkServer(), p.checkLogin(), p.checkAddresses(), p.checkDoor(), p.checkMailbox()}
+func (c *MasterConfig) Validate() error {
+	errs := []error{c.check(len(c.Digest) > 0)}
+	for _, a := range c.Digest {
+		errs = append(errs, checkAddress("digest", a))
+	}
+	if c.DigestEvery.Duration < time.Second {
+		errs = append(errs, config.Fault("digest_every", "is shorter than a second", `write a number and its unit, as in "24h"`))
+	}
+	return errors.Join(errs...)
+}
+
+// check checks what both sides have. nobody: there may be no recipient.
+func (p *Post) check(nobody bool) error {
+	errs := []error{p.checkServer(), p.checkLogin(), p.checkAddresses(nobody), p.checkDoor(), p.checkMailbox()}
 	if p.Timeout.Duration < time.Second {
 		errs = append(errs, config.Fault("timeout", "is shorter than a second", `write a number and its unit, as in "20s"`))
 	}
@@ -142,8 +162,8 @@ func (p *Post) checkLogin() error {
 	return nil
 }
 
-func (p *Post) checkAddresses() error {
-	if len(p.To) == 0 {
+func (p *Post) checkAddresses(nobody bool) error {
+	if len(p.To) == 0 && !nobody {
 		return config.Fault("to", "is missing", `write the addresses of the other side, as in ["mirrorbus@mirror1.example.org"]`)
 	}
 	if err := checkAddress("from", p.From); err != nil {

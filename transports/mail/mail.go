@@ -44,7 +44,11 @@ func capabilities(transports.Role) transports.Capabilities {
 func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {
 	switch c := config.(type) {
 	case *MasterConfig:
-		return newTransport(role, c, c.Post, env)
+		t, err := newTransport(role, c, c.Post, env)
+		if err == nil && len(c.Digest) > 0 {
+			t.digests = newDigests(t, c.Digest, c.DigestEvery.Duration)
+		}
+		return t, err
 	case *MirrorConfig:
 		return newTransport(role, c, c.Post, env)
 	default:

@@ -219,9 +219,11 @@ func (m *mailbox) fetchAll(ctx context.Context) error {
 		}
 		var above imap.UIDSet
 		above.AddRange(m.last+1, 0)
-		found, err := m.c.UIDSearch(&imap.SearchCriteria{
-			UID: []imap.UIDSet{above}, Or: [][2]imap.SearchCriteria{{field(fieldTopic, ""), field("Content-Type", "delivery-status")}},
-		}, nil).Wait()
+		what := &imap.SearchCriteria{UID: []imap.UIDSet{above}, Or: [][2]imap.SearchCriteria{{field(fieldTopic, ""), field("Content-Type", "delivery-status")}}}
+		if m.last == 0 { // where we were is not known, as on a host that keeps no bookmarks: what was taken is marked
+			what.NotFlag = []imap.Flag{imap.FlagSeen}
+		}
+		found, err := m.c.UIDSearch(what, nil).Wait()
 		if err == nil {
 			uids = found.AllUIDs()
 		}

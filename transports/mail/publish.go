@@ -29,6 +29,9 @@ func (t *transport) Publish(ctx context.Context, m transports.Message) error {
 	}
 	defer t.out.unlock()
 	err := t.publish(ctx, m)
+	if err == nil {
+		t.digests.add(m)
+	}
 	if err == nil && beats(m) {
 		t.hasBeaten(m.Topic)
 	}
@@ -80,7 +83,7 @@ func (t *transport) finish(m transports.Message, done map[string]bool, later, re
 		return errors.Join(later...)
 	}
 	t.forget(m)
-	if !slices.Contains(slices.Collect(maps.Values(done)), true) {
+	if len(t.post.To) > 0 && !slices.Contains(slices.Collect(maps.Values(done)), true) {
 		return transports.Permanent(fmt.Errorf("nobody takes it: %w", errors.Join(refused...)))
 	}
 	t.count("sent")

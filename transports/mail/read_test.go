@@ -16,7 +16,7 @@ func writer(t testing.TB, role transports.Role, self string) *transport {
 	t.Helper()
 	p := defaultPost()
 	p.SMTP, p.TLS, p.From, p.To, p.LMTP = "127.0.0.1:25", tlsNone, self+"@a.test", []string{"other@b.test"}, "/nowhere"
-	x, err := newTransport(role, &MasterConfig{p}, p, transports.Env{Self: self})
+	x, err := newTransport(role, &MasterConfig{Post: p, DigestEvery: p.BeatEvery}, p, transports.Env{Self: self})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,10 +25,10 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 var mirrors = []string{"mirror", "mirror-1", "mirror-2", "mirror-3", "one", "every", "slow", "quick"}
 
 // others are the names that single tests use, each its own, as they run at the same time.
-var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic"}
+var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic", "digest-hub"}
 
 // boxes are the names of mailboxes that single tests use.
-var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure"}
+var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure", "people"}
 
 // postfix is the mail server of all tests here.
 func postfix(t *testing.T) *testenv.Postfix {
@@ -52,6 +52,13 @@ func post(server *testenv.Postfix, name string, to ...string) mail.Post {
 	return p
 }
 
+// masterOf is the configuration of a master.
+func masterOf(p mail.Post) *mail.MasterConfig {
+	c := mail.DefaultMasterConfig()
+	c.Post = p
+	return c
+}
+
 // opener opens transports the way a process does.
 func opener(server *testenv.Postfix, lent transports.Env) func(transports.Role, string) (transports.Transport, error) {
 	return func(role transports.Role, name string) (transports.Transport, error) {
@@ -59,7 +66,7 @@ func opener(server *testenv.Postfix, lent transports.Env) func(transports.Role, 
 		env.Self = name
 		var conf any = &mail.MirrorConfig{Post: post(server, name, "master")}
 		if role == transports.Master {
-			conf = &mail.MasterConfig{Post: post(server, name, mirrors...)}
+			conf = masterOf(post(server, name, mirrors...))
 		}
 		return transports.Registry{mail.Driver()}.Open(role, mail.Name, conf, env)
 	}
@@ -111,7 +118,7 @@ func prepare(t *testing.T, topic transports.Topic, p mail.Post, bookmarks transp
 	var conf any = &mail.MirrorConfig{Post: p}
 	role := transports.Mirror
 	if topic.Kind == transports.Report {
-		conf, role = &mail.MasterConfig{Post: p}, transports.Master
+		conf, role = masterOf(p), transports.Master
 	}
 	name, _, _ := strings.Cut(p.From, "@")
 	var err error

@@ -128,7 +128,7 @@ func TestExamine(t *testing.T) {
 	server := postfix(t)
 	p := post(server, "login", "x@nobody.test", "login")
 	var all []string
-	for _, f := range mail.Driver().Examine(t.Context(), transports.Master, &mail.MasterConfig{Post: p}, transports.Env{Self: "login"}) {
+	for _, f := range mail.Driver().Examine(t.Context(), transports.Master, masterOf(p), transports.Env{Self: "login"}) {
 		all = append(all, fmt.Sprint(f.Level, " ", f.What))
 	}
 	got := strings.Join(all, "\n")
@@ -136,5 +136,51 @@ func TestExamine(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
+	}
+}
+
+// TestDigest: people get one mail of a module in an interval, with what was announced in it in words, and nothing for programs.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	box := testenv.SharedDovecot(t, server)
+	c := masterOf(post(server, "digest-hub"))
+	c.Digest, c.DigestEvery = []string{"people@imap.test", "x@nobody.test"}, config.Duration{Duration: 3 * time.Second}
+	hub := &side{t: t}
+	var err error
+	hub.CheckedTransport, err = transports.Registry{mail.Driver()}.Open(transports.Master, mail.Name, c, transports.Env{Self: "digest-hub"})
+	must(t, err)
+	hub.run(reports)
+	change := func(n int) transports.Message {
+		return transports.Message{Topic: debian, ID: fmt.Sprint(n), Body: fmt.Appendf(nil, "mirrorbus1 change module=debian serial=%d at=2026-11-20T19:02:1%[1]dZ n=7 key=k sig=s\n", n)}
+	}
+	hub.publish(change(1))
+	hub.counts("digests", 1)
+	hub.publish(change(2))
+	hub.publish(change(3))
+	hub.publish(transports.Message{Topic: debian, ID: "h", Body: []byte("mirrorbus1 head module=debian serial=3 key=k sig=s\n")})
+	hub.counts("digests", 2)
+	var got string
+	testenv.WaitFor(t, bound, func() error {
+		got = box.Doveadm("fetch", "-u", "people", "hdr.subject text", "mailbox", "INBOX", "all")
+		if !strings.Contains(got, "serial 3") {
+			return fmt.Errorf("in the mailbox is %s", got)
+		}
+		return nil
+	})
+	got = strings.NewReplacer("\r", "", "=\n", "", "\n ", " ").Replace(got)
+	for _, want := range []string{
+		"hdr.subject: [mirrorbus] debian: 7 changed paths, serial 1\n", "2 announcements, the last: debian: 7 changed paths, serial 3\n",
+		"2026-11-20T19:02:12Z  debian: 7 changed paths, serial 2\n2026-11-20T19:02:13Z  debian: 7 changed paths, serial 3\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "Content-Disposition") || strings.Contains(got, "is at serial") {
+		t.Errorf("more than words of changes was sent:\n%s", got)
+	}
+	if notes := hub.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "x@nobody.test is refused") {
+		t.Errorf("notes %q", notes)
 	}
 }

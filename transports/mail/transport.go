@@ -25,6 +25,8 @@ type transport struct {
 	out   sender
 	rates *rate.Limiter
 
+	digests *digests // nil: there are none
+
 	mu         sync.Mutex
 	counts     map[string]uint64
 	unfinished map[string]map[string]bool // see progress
@@ -75,6 +77,9 @@ func (t *transport) Run(ctx context.Context, subs []transports.Subscription, r t
 		}
 		defer m.close()
 		parts.Go(func() { fail(m.watch(ctx)) })
+	}
+	if t.digests != nil {
+		parts.Go(func() { t.digests.run(ctx) })
 	}
 	r.Connected()
 	close(in.ready)
