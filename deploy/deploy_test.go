@@ -257,6 +257,25 @@ func startRsyncd(t *testing.T, rsync, conf string) (url string) {
 	return url
 }
 
+// Each configuration on the page about mail is one.
+func TestMailPage(t *testing.T) {
+	text := read(t, "mail/README.md")
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	whole := read(t, "sample/master.toml") + blocks[0][1] + blocks[1][1]
+	got := decode(t, whole, newMaster())
+	for key, want := range map[string]any{".transport.mail.tls": "starttls", ".transport.mail.imap_user": "mirrorbus"} {
+		if got[key] != want {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+	if c := newMaster(); config.Decode("m", []byte("[transport.mail]\nlmtp = \"127.0.0.1:2424\"\n"), c) == nil {
+		t.Error("a section without servers is taken")
+	}
+}
+
 // The operator's page explains every word of status, and names no file that is not there.
 func TestReadme(t *testing.T) {
 	text := read(t, "README.md")

@@ -34,7 +34,7 @@ mail is stored, or of no use; 75 keep it and come again; 77 send it back. It pri
 		Example: `  restrict,command="mirrorbus receive" ssh-ed25519 AAAA… master     (a line of ~/.ssh/authorized_keys)
   master$ ssh mirror1 have fedora
   master$ ssh mirror1 < announcement
-  mirrorbus: "|/usr/bin/mirrorbus receive --mail --socket /run/mirrorbus/mail.sock"     (a line of /etc/aliases)`,
+  mirrorbus: "|/usr/bin/mirrorbus receive --mail --socket 127.0.0.1:2424"     (a line of /etc/aliases)`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if byMail {

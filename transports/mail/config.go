@@ -34,7 +34,7 @@ type Post struct {
 	From string   `toml:"from"`
 	To   []string `toml:"to"`
 
-	// LMTP is where mail is taken: the path of a socket that anybody on this host may open, or "host:port" of this host.
+	// LMTP is where mail is taken: "host:port" of this host, or the path of a socket that anybody may open who may enter its folder.
 	LMTP string `toml:"lmtp"`
 
 	// IMAP is the "host:port" of the server where mail is fetched from a mailbox, and IMAPTLS how it is reached, as TLS says of the other one.
@@ -92,7 +92,7 @@ func DefaultMirrorConfig() *MirrorConfig { return &MirrorConfig{defaultPost()} }
 func (c *MirrorConfig) Validate() error {
 	var err error
 	if c.LMTP == "" && c.IMAP == "" {
-		err = config.Fault("lmtp", "is missing, and so is imap: announcements come in there", `write the path of a socket for the mail server, as in "/run/mirrorbus/mail.sock"`)
+		err = config.Fault("lmtp", "is missing, and so is imap: announcements come in there", `write the port that the mail server hands it over to, as in "127.0.0.1:2424"`)
 	}
 	return errors.Join(c.check(false), err)
 }
@@ -197,7 +197,7 @@ func (p *Post) checkDoor() error {
 	}
 	host, port, err := net.SplitHostPort(p.LMTP)
 	if err != nil || port == "" || !loopback(host) {
-		return config.Fault("lmtp", fmt.Sprintf("%.100q is no path, and no port of this host", p.LMTP), `write it as in "/run/mirrorbus/mail.sock" or "127.0.0.1:2424"`)
+		return config.Fault("lmtp", fmt.Sprintf("%.100q is no path, and no port of this host", p.LMTP), `write it as in "127.0.0.1:2424" or "/run/mail/mirrorbus.sock"`)
 	}
 	return nil
 }

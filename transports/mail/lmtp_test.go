@@ -180,12 +180,33 @@ func TestTooMuch(t *testing.T) {
 	mirror.counts("strangers", 61)
 }
 
+// taken is a mail that is taken.
+const taken = "Content-Type: application/vnd.mirrorbus.announce\nMirrorbus-Topic: announce/debian\nMirrorbus-Id: 1\nMirrorbus-Digest: LXEWQrcmsEQBYnyp-6wy9chTD7GQPMTbAiWHF5IaSIE\n" +
+	"Content-Transfer-Encoding: base64\n\neA==\n"
+
 // TestHandOver: what `receive --mail` does, and how it is answered.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
-	server := postfix(t)
-	p := post(server, "mixed-hub", "mirror")
-	if err := mail.HandOver(t.Context(), p.LMTP+"x", "", strings.NewReader("Subject: x\n\nx\n")); !errors.Is(err, mail.ErrNobody) {
+	p := post(&testenv.Postfix{}, "pipe", "hub")
+	p.SMTP, p.LMTP = "127.0.0.1:25", fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
+	brought := func(from string) error {
+		return mail.HandOver(t.Context(), p.LMTP, from, strings.NewReader("From a\n"+taken))
+	}
+	if err := brought(""); !errors.Is(err, mail.ErrNobody) {
 		t.Errorf("without an agent: %v", err)
+	}
+	mirror := start(t, debian, p)
+	must(t, brought("x@forged.test"))
+	mirror.counts("received", 1)
+	mirror.answers(&transports.Refusal{Err: errors.New("not your module")})
+	must(t, brought("x@forged.test"))
+	must(t, brought("MAILER-DAEMON"))
+	if err := brought(at("hub")); !errors.Is(err, mail.ErrNotTaken) || !strings.Contains(err.Error(), "not your module") {
+		t.Errorf("refused, to somebody known: %v", err)
+	}
+	mirror.ends = errors.New("disk full")
+	mirror.answers(mirror.ends)
+	if err := brought(at("hub")); !errors.Is(err, mail.ErrNotNow) || strings.Contains(err.Error(), "disk full") {
+		t.Errorf("not now: %v", err)
 	}
 }

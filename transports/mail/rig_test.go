@@ -2,6 +2,7 @@ package mail_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,7 @@ type side struct {
 	t       *testing.T
 	log     lockedBuffer
 	refuses func(transports.Message) error
+	ends    error // what Run is to return, if not that it was ended
 
 	mu        sync.Mutex
 	connected int
@@ -134,7 +136,7 @@ func (s *side) run(topic transports.Topic) (stop func()) {
 	done := make(chan error, 1)
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
+		if err := <-done; !errors.Is(err, cmp.Or(s.ends, context.Canceled)) {
 			s.t.Errorf("Run returned %v", err)
 		}
 	})
@@ -156,8 +158,11 @@ func (s *side) Connected() {
 
 // Receive implements transports.Receiver.
 func (s *side) Receive(_ context.Context, m transports.Message) error {
-	if s.refuses != nil {
-		if err := s.refuses(m); err != nil {
+	s.mu.Lock()
+	refuses := s.refuses
+	s.mu.Unlock()
+	if refuses != nil {
+		if err := refuses(m); err != nil {
 			return err
 		}
 	}
@@ -165,6 +170,13 @@ func (s *side) Receive(_ context.Context, m transports.Message) error {
 	defer s.mu.Unlock()
 	s.got = append(s.got, m)
 	return nil
+}
+
+// answers makes the side return an error for every message.
+func (s *side) answers(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuses = func(transports.Message) error { return err }
 }
 
 // await waits until the side satisfies a condition.

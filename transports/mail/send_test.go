@@ -16,9 +16,12 @@ import (
 // TestServerGoneAndBack: without the mail server nothing is sent and that is said; the same connectionless transport goes on when it is back.
 func TestServerGoneAndBack(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"gone-hub", "gone"}})
-	hub := start(t, reports, post(server, "gone-hub", "gone"))
-	mirror := start(t, debian, post(server, "gone", "gone-hub"))
+	door := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"gone-hub"}, Routes: []string{`/@inet\.test$/ lmtp:inet:` + door}})
+	hub := start(t, reports, post(server, "gone-hub", "gone@inet.test"))
+	p := post(server, "gone", "gone-hub")
+	p.From, p.LMTP = "gone@inet.test", door
+	mirror := start(t, debian, p)
 	hub.publish(msg(debian, "a"))
 	mirror.has("a")
 	server.Kill()
