@@ -46,13 +46,16 @@ func newDovecot(t testing.TB, binary string, p *Postfix, cert Certificate) *Dove
 	t.Helper()
 	dir := openDir(t)
 	d := &Dovecot{Port: FreePort(t), Password: rand.Text(), mail: filepath.Join(p.Dir, "mail")}
-	ssl, listener := "ssl = no", ""
+	ssl, listener, sasl := "ssl = no", "", ""
 	if cert.Cert != "" {
 		d.TLSPort = FreePort(t)
 		ssl = fmt.Sprintf("ssl = yes\nssl_cert = <%s\nssl_key = <%s", cert.Cert, cert.Key)
 		listener = fmt.Sprintf("  inet_listener imaps {\n    port = %d\n    ssl = yes\n  }\n", d.TLSPort)
 	} else {
 		listener = "  inet_listener imaps {\n    port = 0\n  }\n"
+	}
+	if p.sasl != "" {
+		sasl = "service auth {\n  unix_listener " + p.sasl + " {\n    mode = 0666\n  }\n}\n"
 	}
 	conf := filepath.Join(dir, "dovecot.conf")
 	writeFile(t, conf, fmt.Sprintf(`base_dir = %[1]s/run
@@ -85,7 +88,7 @@ service stats {
     mode = 0666
   }
 }
-`, dir, ssl, d.Password, boxOwner, d.mail, d.Port, listener))
+%[8]s`, dir, ssl, d.Password, boxOwner, d.mail, d.Port, listener, sasl))
 	d.server = server{t: t, argv: []string{binary, "-F", "-c", conf}, logFile: filepath.Join(dir, "output"), ready: d.letsIn, limit: 20 * time.Second}
 	return d
 }

@@ -31,8 +31,9 @@ type PostfixOptions struct {
 	// Conf are further lines of main.cf, Services of master.cf.
 	Conf, Services []string
 
-	// Cert makes it offer STARTTLS.
+	// Cert makes it offer STARTTLS, SASL lets those log in whom its Dovecot knows, which is to be started as well.
 	Cert Certificate
+	SASL bool
 }
 
 // A Postfix is a mail server with a queue and a configuration of its own. Mail for nobody.test and later.test is refused at the door, for good and for
@@ -43,6 +44,7 @@ type Postfix struct {
 	Dir  string // anybody may enter
 
 	conf string
+	sasl string // the socket where it asks whether somebody is let in, or ""
 }
 
 // StartPostfix starts a Postfix, as root: it needs to be, to change to its users.
@@ -144,6 +146,10 @@ func (p *Postfix) mainCF(daemons string, o PostfixOptions) string {
 	}
 	if o.Cert.Cert != "" {
 		lines = append(lines, "smtpd_tls_cert_file = "+o.Cert.Cert, "smtpd_tls_key_file = "+o.Cert.Key, "smtpd_tls_security_level = may")
+	}
+	if o.SASL {
+		p.sasl = filepath.Join(p.Dir, "sasl")
+		lines = append(lines, "smtpd_sasl_auth_enable = yes", "smtpd_sasl_type = dovecot", "smtpd_sasl_path = "+p.sasl, "smtpd_tls_auth_only = yes")
 	}
 	if len(o.Maildirs) > 0 {
 		var boxes []string

@@ -55,7 +55,7 @@ func TestStrangersAreNeverAnswered(t *testing.T) {
 		"strangers":  "Subject: hello\n\nhow are you\n",
 		"automatic":  "Auto-Submitted: auto-replied\nSubject: Re:\n\nI am away\n",
 		"mangled":    forged,
-		"too_large":  "Subject: large\n\n" + strings.Repeat(strings.Repeat("x", 900)+"\n", 3000),
+		"too_large":  "Subject: large\n\n" + strings.Repeat("x", 9<<20) + "\n",
 		"unreadable": "Content-Type: multipart/mixed; boundary=B\n\n" + strings.Repeat("--B\n\nx\n", 200),
 	} {
 		brings(t, server, "somebody@forged.test", at("junk"), text)

@@ -187,3 +187,31 @@ func TestDigest(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 }
+
+// TestLogin: a server that wants to know who we are is told over TLS alone; a wrong password is an error that somebody must mend, and is not in it.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	authority := testenv.NewAuthority(t)
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"tls"}, SASL: true, Cert: authority.Issue("mx", 3*time.Hour, "127.0.0.1"),
+		Conf: []string{"smtpd_data_restrictions = permit_sasl_authenticated, reject"}})
+	box := testenv.StartDovecot(t, server, testenv.Certificate{})
+	mirror := start(t, debian, post(server, "tls", "tls-hub"))
+	try := func(id string, change func(*mail.Post)) error {
+		p := post(server, "tls-hub", "tls")
+		p.LMTP, p.TLS, p.CA, p.User, p.Password = "", "starttls", config.Path(authority.File), "me", config.NewSecret(box.Password)
+		change(&p)
+		return start(t, reports, p).Publish(t.Context(), msg(debian, id))
+	}
+	must(t, try("letin", func(*mail.Post) {}))
+	mirror.has("letin")
+	err := try("wrong", func(p *mail.Post) { p.Password = config.NewSecret("wr0ng") })
+	if !transports.IsPermanent(err) || strings.Contains(err.Error(), "wr0ng") || !strings.Contains(err.Error(), "does not let me in") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if err := try("plain", func(p *mail.Post) { p.TLS, p.CA = "none", "" }); !transports.IsPermanent(err) {
+		t.Errorf("without TLS: %v", err)
+	}
+	if err := try("nobody", func(p *mail.Post) { p.User, p.Password = "", config.Secret{} }); err == nil {
+		t.Error("without a login mail was taken")
+	}
+}
