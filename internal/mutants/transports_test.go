@@ -51,6 +51,8 @@ var ofTransports = []mutant{
 		"transports/mail", "TestTLS"},
 	{"a mail that was changed on the way is taken", "transports/mail/read.go", `want != digest(content)`, `want == ""`, "transports/mail", "TestRead"},
 	{"a stranger's mail is sent back", "transports/mail/lmtp.go", `case errors.As(err, &refusal) && s.known():`, `case errors.As(err, &refusal):`, "transports/mail", "TestHandOver"},
+	{"a server that takes nothing without a sender gets no reports", "transports/mail/send.go", `case errors.Is(err, errRefused) && from == "":`, `case errors.Is(err, errLater) && from == "":`,
+		"transports/mail", "TestServerWithLimits"},
 	{"half a mail is taken", "transports/mail/lmtp.go", `case err != nil: // it is not whole`, `case false:`, "transports/mail", "TestSlowLoris"},
 	{"a mail server that says nothing keeps its place", "transports/mail/lmtp.go", `err := v.Conn.SetReadDeadline(limit)`, `var err error`, "transports/mail", "TestSlowLoris"},
 	{"a position in a mailbox outlives the mailbox", "transports/mail/mailbox.go", `if ok && validity == strconv.FormatUint(uint64(m.validity), 10) {`, `if ok && validity != "" {`,

@@ -207,7 +207,7 @@ func (p *Postfix) greets() error {
 		return err
 	}
 	in := bufio.NewScanner(c)
-	for _, say := range []string{"HELO test", "MAIL FROM:<>", "RCPT TO:<x@bounced.test>", "QUIT"} {
+	for _, say := range []string{"HELO test", "MAIL FROM:<probe@mirrorbus.test>", "RCPT TO:<x@bounced.test>", "QUIT"} {
 		if !in.Scan() || in.Text()[0] != '2' {
 			return fmt.Errorf("port %d answers %q", p.Port, in.Text())
 		}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/mail"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +65,37 @@ func TestWhatPeopleRead(t *testing.T) {
 	if len(text) != len(strings.ToValidUTF8(text, "")) || strings.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' && r != '\r' && r != '\n' && r != '\t' }) {
 		t.Error("the mail is not plain ASCII: a mail server on the way would change it")
 	}
+}
+
+// TestNothingIsInjected: whatever a body says, the head has the fields that it is to have, and the body arrives.
+func TestNothingIsInjected(t *testing.T) {
+	want := slices.Sorted(maps.Keys(fields(t, composed(t, change))))
+	for _, body := range []string{
+		"mirrorbus1 change module=fedora serial=1\r\nBcc: victim@b.test\r\n\r\nx", "mirrorbus1 change serial=1\rBcc: victim@b.test n=\x0b\x00\n",
+		"mirrorbus1 report mirror=<b>&=?utf-8?q?x?= serial=-- outcome=.\n.\n", "mirrorbus1 change n=" + strings.Repeat("9", 4000) + " serial=1\n", "mirrorbus1  \n", "mirrorbus1 change\n", "\n", "\r\n.\r\n",
+	} {
+		text := composed(t, body)
+		if got := slices.Sorted(maps.Keys(fields(t, text))); !slices.Equal(got, want) {
+			t.Errorf("%.40q: the head has %q, want %q", body, got, want)
+		}
+		for line := range strings.Lines(text) {
+			if len(line) > 998 {
+				t.Errorf("%.40q: a line of %d bytes", body, len(line))
+			}
+		}
+		if found := read([]byte(text), ""); found.kind != kindMessage || string(found.message.Body) != body {
+			t.Errorf("%.40q: it is %s (%v)", body, found.kind, found.err)
+		}
+	}
+}
+
+func fields(t *testing.T, text string) mail.Header {
+	t.Helper()
+	one, err := mail.ReadMessage(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return one.Header
 }
 
 // TestReportsAnswer: a report is a reply to the last announcement of its module, in the thread of the master.

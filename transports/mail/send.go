@@ -61,6 +61,10 @@ func (s *sender) drop(how func(*link)) {
 // send sends one mail; from "" is the null sender, to which nothing comes back. The caller has the lock. A server may end a connection that was silent for a
 // while, which is seen when it is used, so the first error of one is not the last word.
 func (s *sender) send(ctx context.Context, from, to string, mail []byte) error {
+	null := from == ""
+	if null && s.named {
+		from = s.post.From
+	}
 	for {
 		if s.link == nil {
 			l, err := s.post.dial(ctx)
@@ -78,9 +82,10 @@ func (s *sender) send(ctx context.Context, from, to string, mail []byte) error {
 			if fresh || ctx.Err() != nil {
 				return err
 			}
-		case errors.Is(err, errSender) && from == "" && !s.named:
-			s.named = true
+		case errors.Is(err, errRefused) && from == "": // it may be the sender: many servers say so only at the recipient
+			from = s.post.From
 		default:
+			s.named = s.named || null && from != "" && err == nil
 			return err
 		}
 	}
@@ -93,9 +98,6 @@ func (s *sender) transact(ctx context.Context, from, to string, mail []byte) err
 		if limit, err := strconv.Atoi(size); err == nil && limit > 0 && limit < len(mail) {
 			return fmt.Errorf("%w: the mail has %d bytes, the server takes %d", transports.ErrTooLarge, len(mail), limit)
 		}
-	}
-	if from == "" && s.named {
-		from = s.post.From
 	}
 	for _, step := range []func() error{
 		func() error {

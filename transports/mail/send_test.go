@@ -3,6 +3,8 @@ package mail_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +62,43 @@ func TestOneRecipientStopsNoOther(t *testing.T) {
 	if notes := hub.Notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], "mail to x@nobody.test is refused since ") {
 		t.Errorf("notes %q", notes)
 	}
+}
+
+// TestServerWithLimits: one that takes mail only the second time gets it then, one that takes no large ones has the short form asked for, and one that takes
+// nothing without a sender gets reports with ours.
+func TestServerWithLimits(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"grey-hub", "grey", "quick"}, Conf: []string{
+		"message_size_limit = 30000", "smtpd_sender_restrictions = check_sender_access inline:{ {<> = REJECT no mail without a sender} }",
+	}})
+	access := filepath.Join(server.Dir, "conf", "access")
+	must(t, os.WriteFile(access, []byte("/^grey@/ 450 4.2.0 greylisted\n"), 0o644))
+	server.Kill()
+	server.Start()
+	hub := start(t, reports, post(server, "grey-hub", "quick", "grey"))
+	grey, quick := start(t, debian, post(server, "grey", "grey-hub")), start(t, debian, post(server, "quick", "grey-hub"))
+	if err := hub.Publish(t.Context(), msg(debian, "a")); err == nil || !strings.Contains(err.Error(), "greylisted") {
+		t.Fatalf("greylisted: %v", err)
+	}
+	quick.has("a")
+	must(t, os.WriteFile(access, nil, 0o644))
+	server.Kill()
+	server.Start()
+	hub.publish(msg(debian, "a"))
+	hub.publish(msg(debian, "b"))
+	grey.has("a")
+	grey.has("b")
+	quick.has("b")
+	if n := quick.Counters()["received"]; n != 2 {
+		t.Errorf("who had it already got %d mails, want 2", n)
+	}
+	large := msg(debian, "c")
+	large.Body = make([]byte, 40000)
+	if err := hub.Publish(t.Context(), large); !errors.Is(err, transports.ErrTooLarge) {
+		t.Errorf("a mail that is larger than the server takes: %v", err)
+	}
+	grey.publish(msg(reports, "r"))
+	hub.has("r")
 }
 
 // TestNobodyTakesIt: where every recipient is refused for good, somebody must change something.

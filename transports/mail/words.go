@@ -34,7 +34,10 @@ func beats(m transports.Message) bool {
 }
 
 // subject is one line for a list of mails.
-func subject(m transports.Message) string { return "[mirrorbus] " + gist(m) }
+func subject(m transports.Message) string {
+	text := "[mirrorbus] " + gist(m)
+	return text[:min(len(text), 200)] // it is ASCII
+}
 
 func gist(m transports.Message) string {
 	said, module := words(m.Body), m.Topic.Module
