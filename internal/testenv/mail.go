@@ -181,15 +181,13 @@ func pipeName(domain string) string { return "pipe-" + strings.ReplaceAll(domain
 
 func (p *Postfix) masterCF(o PostfixOptions) string {
 	lines := []string{fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd", p.Port)}
-	for _, line := range []string{
+	lines = append(lines,
 		"pickup unix n - n 1 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 1 1 qmgr", "tlsmgr unix - - n 1000? 1 tlsmgr",
 		"rewrite unix - - n - - trivial-rewrite", "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
 		"verify unix - - n - 1 verify", "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "smtp unix - - n - - smtp",
 		"relay unix - - n - - smtp", "showq unix n - n - - showq", "error unix - - n - - error", "retry unix - - n - - error", "discard unix - - n - - discard",
 		"lmtp unix - - n - - lmtp", "virtual unix - n n - - virtual", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd",
-	} {
-		lines = append(lines, line)
-	}
+	)
 	for domain, command := range o.Pipe {
 		lines = append(lines, pipeName(domain)+" unix - n n - 4 pipe", "  flags=Rq user="+o.PipeUser+" argv="+strings.ReplaceAll(command, "@DIR@", p.Dir))
 	}
