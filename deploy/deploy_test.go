@@ -71,8 +71,10 @@ func decode(t *testing.T, text string, into any) map[string]any {
 	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts", "push_key", "push_known_hosts"} {
 		write(t, filepath.Join(dir, name), "")
 	}
-	if err := os.Chmod(write(t, filepath.Join(dir, "amqp_password"), "secret"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"amqp_password", "mail_password"} {
+		if err := os.Chmod(write(t, filepath.Join(dir, name), "secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := config.File(write(t, filepath.Join(dir, "sample.toml"), text), into); err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -116,7 +118,7 @@ var shown = regexp.MustCompile(`(?m)^#([a-z_]+ *=)`)
 func TestSamples(t *testing.T) {
 	for name, fresh := range map[string]func() any{"master": newMaster, "mirror": newMirror} {
 		t.Run(name, func(t *testing.T) {
-			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml")
+			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-mail.toml")
 			plain := decode(t, text, fresh())
 			whole := shown.ReplaceAllString(text, "$1")
 			every := decode(t, whole, fresh())
@@ -253,6 +255,25 @@ func startRsyncd(t *testing.T, rsync, conf string) (url string) {
 		return err
 	})
 	return url
+}
+
+// Each configuration on the page about mail is one.
+func TestMailPage(t *testing.T) {
+	text := read(t, "mail/README.md")
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	whole := read(t, "sample/master.toml") + blocks[0][1] + blocks[1][1]
+	got := decode(t, whole, newMaster())
+	for key, want := range map[string]any{".transport.mail.tls": "starttls", ".transport.mail.imap_user": "mirrorbus"} {
+		if got[key] != want {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+	if c := newMaster(); config.Decode("m", []byte("[transport.mail]\nlmtp = \"127.0.0.1:2424\"\n"), c) == nil {
+		t.Error("a section without servers is taken")
+	}
 }
 
 // The operator's page explains every word of status, and names no file that is not there.

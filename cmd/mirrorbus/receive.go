@@ -19,23 +19,35 @@ import (
 )
 
 func (a *app) receiveCommand() *cobra.Command {
-	noWait, alone := false, false
+	noWait, alone, byMail, socket, sender := false, false, false, "", ""
 	c := &cobra.Command{
 		Use:     "receive",
 		GroupID: "mirror",
-		Short:   "take what a master pushes by ssh: the forced command of its key",
+		Short:   "take what a master pushes by ssh: the forced command of its key; or a mail",
 		Long: `Takes announcements and hands them to the running agent. It is the forced command of a master's key in authorized_keys; what it was asked for
 is in SSH_ORIGINAL_COMMAND. It hands over signed lines from standard input, one signed line that is the command itself, or what a master sends that
 stays connected ("push v1"), and answers "have MODULE" with EPOCH:SERIAL. Anything else is refused. It prints "received MODULE SERIAL" when the agent
-has an announcement safe, and then the mirror's signed reports as they come. That it succeeds means that all was received, and nothing else.`,
+has an announcement safe, and then the mirror's signed reports as they come. That it succeeds means that all was received, and nothing else.
+
+With --mail it hands one mail from standard input to the daemon, for a mail server that pipes mail into programs. Its exit status is then for that: 0 the
+mail is stored, or of no use; 75 keep it and come again; 77 send it back. It prints nothing, or one line that begins with "4.3.0" or "5.7.1".`,
 		Example: `  restrict,command="mirrorbus receive" ssh-ed25519 AAAA… master     (a line of ~/.ssh/authorized_keys)
   master$ ssh mirror1 have fedora
-  master$ ssh mirror1 < announcement`,
+  master$ ssh mirror1 < announcement
+  mirrorbus: "|/usr/bin/mirrorbus receive --mail --socket 127.0.0.1:2424"     (a line of /etc/aliases)`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.receive(c.Context(), !noWait, alone) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if byMail {
+				return a.receiveMail(c.Context(), socket, sender)
+			}
+			return a.receive(c.Context(), !noWait, alone)
+		},
 	}
 	c.Flags().BoolVar(&alone, "alone", false, "if no agent runs, be the agent until everything is done that was handed over: for hosts without a daemon")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "end when all was received, without waiting for what becomes of it")
+	c.Flags().BoolVar(&byMail, "mail", false, "take one mail from standard input, as a mail server's pipe")
+	c.Flags().StringVar(&socket, "socket", "", "with --mail: `WHERE` the daemon takes mail, without looking into the configuration (default: lmtp of [transport.mail])")
+	c.Flags().StringVar(&sender, "sender", os.Getenv("SENDER"), "with --mail: the `ADDRESS` on its envelope (default: $SENDER)")
 	return c
 }
 

@@ -38,6 +38,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	a := &app{in: in, out: out, err: errw}
 	root := a.root()
 	root.SetArgs(args)
+	if byMail(args) {
+		return a.mailStatus(func() error { return root.ExecuteContext(ctx) })
+	}
 	err := unknownCommand(root, root.ExecuteContext(ctx))
 	if err != nil {
 		a.printError(err)

@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 //	rabbitmq VHOST…        a RabbitMQ; rabbitmqctl TEXT COMMAND… runs a command on it whose output holds TEXT
 //	broker freeze|thaw     the RabbitMQ hangs, and goes on
 //	sshd COMMAND…          an sshd whose forced command is one of the program; $SSH is a client of it
+//	postfix COMMAND…       a mail server that pipes mail for ANY@pipe.test into a command of the program
 //	impostor, inject, forge  a false hub, and what it says
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
-			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD,
+			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)

@@ -43,4 +43,20 @@ var ofTransports = []mutant{
 		"transports/ssh", "TestMirrorsThatDoNotTakeTheMaster"},
 	{"a socket is held by who says nothing", "transports/ssh/handover.go", `err = dog.Watch(func() (err error) {`, `err = wire.NewWatchdog(1<<40, func() {}).Watch(func() (err error) {`,
 		"transports/ssh", "TestWhatElseConnectsToTheSocket"},
+	{"a recipient that is refused stops the others", "transports/mail/publish.go", `			refused = append(refused, fmt.Errorf("%s: %w", to, err))
+`, `			return err
+`, "transports/mail", "TestOneRecipientStopsNoOther"},
+	{"those who have a mail get it again with each attempt", "transports/mail/publish.go", `if _, known := done[to]; known {`, `if false {`, "transports/mail", "TestOneRecipientStopsNoOther"},
+	{"mail goes to a server without TLS", "transports/mail/dial.go", `if offered, _ := l.Extension("STARTTLS"); !offered {`, `if offered, _ := l.Extension("STARTTLS"); !offered { return nil }; if false {`,
+		"transports/mail", "TestTLS"},
+	{"a mail that was changed on the way is taken", "transports/mail/read.go", `want != digest(content)`, `want == ""`, "transports/mail", "TestRead"},
+	{"a stranger's mail is sent back", "transports/mail/lmtp.go", `case errors.As(err, &refusal) && s.known():`, `case errors.As(err, &refusal):`, "transports/mail", "TestHandOver"},
+	{"a server that takes nothing without a sender gets no reports", "transports/mail/send.go", `case errors.Is(err, errRefused) && from == "":`, `case errors.Is(err, errLater) && from == "":`,
+		"transports/mail", "TestServerWithLimits"},
+	{"half a mail is taken", "transports/mail/lmtp.go", `case err != nil: // it is not whole`, `case false:`, "transports/mail", "TestSlowLoris"},
+	{"a mail server that says nothing keeps its place", "transports/mail/lmtp.go", `err := v.Conn.SetReadDeadline(limit)`, `var err error`, "transports/mail", "TestSlowLoris"},
+	{"a position in a mailbox outlives the mailbox", "transports/mail/mailbox.go", `if ok && validity == strconv.FormatUint(uint64(m.validity), 10) {`, `if ok && validity != "" {`,
+		"transports/mail", "TestMailboxMadeAnew"},
+	{"a mistake of the program is told to the sender of a mail", "cmd/mirrorbus/receivemail.go", `fmt.Fprintln(a.out, "4.3.0 mirrorbus made a mistake")`, `fmt.Fprintln(a.out, "4.3.0", p)`,
+		"cmd/mirrorbus", "TestMailStatus"},
 }

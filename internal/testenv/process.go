@@ -21,6 +21,7 @@ type server struct {
 	logFile string
 	limit   time.Duration // for starting and for ending; 10 s if zero
 	ready   func() error
+	session bool // it is to have a session of its own, as one does that would make one and cannot, being the first of its group
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -35,7 +36,7 @@ func (s *server) start() error {
 	defer log.Close() //nolint:errcheck // the child has its own
 	cmd := exec.Command(s.argv[0], s.argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), s.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !s.session, Setsid: s.session}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -28,13 +28,39 @@ func SharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return shared.rabbit
 }
 
+// SharedPostfix is the mail server of the package's tests, which the first of them starts. All of them give the same options.
+func SharedPostfix(t testing.TB, o PostfixOptions) *Postfix {
+	t.Helper()
+	needPostfix(t) // skips this test, not all
+	shared.mail.Do(func() { shared.postfix = StartPostfix(&shared, o) })
+	if shared.postfix == nil || !shared.postfix.Running() {
+		t.Fatal("the Postfix of this package does not run")
+	}
+	return shared.postfix
+}
+
+// SharedDovecot is that which serves the mailboxes of the shared Postfix.
+func SharedDovecot(t testing.TB, p *Postfix) *Dovecot {
+	t.Helper()
+	Need(t, "dovecot") // skips this test, not all
+	shared.imap.Do(func() { shared.dovecot = StartDovecot(&shared, p, Certificate{}) })
+	if shared.dovecot == nil || !shared.dovecot.Running() {
+		t.Fatal("the Dovecot of this package does not run")
+	}
+	return shared.dovecot
+}
+
 // suite stands for all tests of a package where a server asks for the test that it belongs to.
 type suite struct {
 	testing.TB // only what is below is called
 
-	once   sync.Once
-	rabbit *RabbitMQ
-	ends   []func()
+	once    sync.Once
+	rabbit  *RabbitMQ
+	mail    sync.Once
+	postfix *Postfix
+	imap    sync.Once
+	dovecot *Dovecot
+	ends    []func()
 }
 
 func (*suite) Helper()            {}
