@@ -1,7 +1,9 @@
 package testenv
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,14 +37,26 @@ func (s *IRCServer) startAnope() {
 	s.t.Cleanup(s.anope.Kill)
 }
 
-// Register makes an account of this name and password, and adds fingerprints of client certificates that stand for it.
-func (s *IRCServer) Register(t testing.TB, account, password string, fingerprints ...string) {
+// Register makes an account of this name and password. With a client's certificate, that stands for the account as well.
+func (s *IRCServer) Register(t testing.TB, account, password string, client *Certificate) {
 	t.Helper()
-	u := DialIRC(t, s.Port, account, "")
+	conn, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", s.Port))
+	if client != nil {
+		pair, failed := tls.LoadX509KeyPair(client.Cert, client.Key)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		conn, err = tls.Dial("tcp", fmt.Sprint("127.0.0.1:", s.TLSPort), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newIRCUser(t, conn, account, "")
+	u.Await(" 001 " + account)
 	u.Send("PRIVMSG NickServ :REGISTER " + password + " " + account + "@mirrorbus.test")
 	u.Await(" 900 ")
-	for _, f := range fingerprints {
-		u.Send("PRIVMSG NickServ :CERT ADD " + f)
+	if client != nil {
+		u.Send("PRIVMSG NickServ :CERT ADD")
 		u.Await("added to")
 	}
 	u.Send("QUIT")

@@ -123,6 +123,9 @@ func newInspIRCd(t testing.TB, o IRCOptions) *IRCServer {
 	t.Helper()
 	binary := Need(t, "inspircd")
 	s := &IRCServer{Port: FreePort(t), link: FreePort(t), Dir: t.TempDir()}
+	if o.TLS != nil {
+		s.TLSPort = FreePort(t)
+	}
 	for _, dir := range []string{"data", "log"} {
 		if err := os.Mkdir(filepath.Join(s.Dir, dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -147,7 +150,6 @@ func (s *IRCServer) inspConf(o IRCOptions) string {
 		fmt.Sprintf(`<bind address="127.0.0.1" port="%d" type="servers">`, s.link),
 	}
 	if o.TLS != nil {
-		s.TLSPort = FreePort(s.t)
 		lines = append(lines, fmt.Sprintf(`<bind address="127.0.0.1" port="%d" type="clients" sslprofile="mb">`, s.TLSPort),
 			fmt.Sprintf(`<sslprofile name="mb" provider="gnutls" certfile="%s" keyfile="%s" hash="sha256" requestclientcert="yes">`, o.TLS.Cert, o.TLS.Key),
 			`<module name="ssl_gnutls">`, `<module name="sslinfo">`)
@@ -175,6 +177,6 @@ func (s *IRCServer) inspConf(o IRCOptions) string {
 			` localmax="5000" globalmax="5000" resolvehostnames="no" useident="no" limit="5000" modes="">`,
 		`<class name="All" commands="*" privs="*" usermodes="*" chanmodes="*">`, `<type name="NetAdmin" classes="All">`,
 		`<oper name="oper" password="operpass" host="*@*" type="NetAdmin">`, `<log method="file" type="* -USERINPUT -USEROUTPUT" level="default" target="inspircd.log">`,
-		`<options defaultmodes="nt">`, `<security maxtargets="20">`, `<performance softlimit="12800" somaxconn="128">`, fmt.Sprintf(`<files motd="%s/motd">`, s.Dir))
+		`<options defaultmodes="not">`, `<security maxtargets="20">`, `<performance softlimit="12800" somaxconn="128">`, fmt.Sprintf(`<files motd="%s/motd">`, s.Dir))
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -28,7 +28,7 @@ func TestIRC(t *testing.T) {
 	t.Run("services", func(t *testing.T) {
 		t.Parallel()
 		s := StartInspIRCd(t, IRCOptions{Services: true})
-		s.Register(t, "alice", "wonderland")
+		s.Register(t, "alice", "wonderland", nil)
 	})
 	t.Run("network", func(t *testing.T) {
 		t.Parallel()

@@ -28,10 +28,34 @@ type IRCUser struct {
 // DialIRC connects and registers; the user and real name are the nick.
 func DialIRC(t testing.TB, port int, nick, password string) *IRCUser {
 	t.Helper()
+	u := connectIRC(t, port, nick, password)
+	u.Await(" 001 " + nick)
+	return u
+}
+
+// DialIRCs connects many, who come at the same time. Their nicks begin with prefix.
+func DialIRCs(t testing.TB, port int, prefix string, n int) (all []*IRCUser) {
+	t.Helper()
+	for i := range n {
+		all = append(all, connectIRC(t, port, fmt.Sprint(prefix, i), ""))
+	}
+	for _, u := range all {
+		u.Await(" 001 " + u.Nick)
+	}
+	return all
+}
+
+func connectIRC(t testing.TB, port int, nick, password string) *IRCUser {
+	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", port))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newIRCUser(t, conn, nick, password)
+}
+
+func newIRCUser(t testing.TB, conn net.Conn, nick, password string) *IRCUser {
+	t.Helper()
 	u := &IRCUser{Nick: nick, t: t, conn: conn}
 	done := make(chan struct{})
 	go func() {
@@ -46,7 +70,6 @@ func DialIRC(t testing.TB, port int, nick, password string) *IRCUser {
 		u.Send("PASS " + password)
 	}
 	u.Send("NICK "+nick, "USER "+nick+" 0 * :"+nick)
-	u.Await(" 001 " + nick)
 	return u
 }
 

@@ -186,7 +186,7 @@ func (s *session) explainEnd(words string) error {
 		return false
 	}
 	switch {
-	case has("password"):
+	case has("password", "access denied"):
 		return transports.Permanent(fmt.Errorf("%w; see server_password_file", err))
 	case has("flood", "recvq", "sendq"):
 		return transports.Permanent(fmt.Errorf("%w; lower rate and burst", err))

@@ -36,9 +36,14 @@ func lineTopic(line string) (t transports.Topic, ok bool) {
 // again byte by byte is said so.
 func plainLine(m transports.Message, room int) (line string, ok bool) {
 	line, ok = strings.CutSuffix(string(m.Body), "\n")
-	if !ok || len(line) > room || strings.HasSuffix(line, " ") || strings.ContainsFunc(line, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+	if !ok || len(line) > room || strings.HasSuffix(line, " ") || !printable(line) {
 		return "", false
 	}
 	t, ok := lineTopic(line)
 	return line, ok && t == m.Topic
+}
+
+// printable tells whether a text is printable ASCII, as lines are: no codes for colours, and nothing that a server may change.
+func printable(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r > 0x7e })
 }

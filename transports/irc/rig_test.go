@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +30,15 @@ const (
 	channel = "#mirrorbus"
 	secret  = "hunter2-is-secret"
 )
+
+// TestMain runs many tests beside each other: they wait for servers, and hardly compute.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func span(d time.Duration) config.Duration { return config.Duration{Duration: d} }
 
