@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +151,7 @@ func (n *Network) address(text string) (host, port string, err error) {
 	if h, p, err := net.SplitHostPort(text); err == nil {
 		host, port = h, p
 	}
-	if host == "" || port == "" || strings.ContainsAny(host, "/ @[]") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/ @[]") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
 		return "", "", config.Fault("servers", fmt.Sprintf("has the entry %.100q, which is no host and port", text), `write it as in "irc.example.org" or "irc.example.org:6697"`)
 	}
 	return host, port, nil

@@ -32,6 +32,7 @@ func TestConformance(t *testing.T) {
 
 // InspIRCd takes a second to let each user in, so the checks run beside each other; but for the one that looks at all goroutines of the process.
 func TestConformanceInspIRCd(t *testing.T) {
+	t.Parallel()
 	for _, c := range transporttest.Checks() {
 		if c.Name == "no goroutine left" || c.Needs != nil && !c.Needs(irc.Driver().Capabilities(transports.Mirror)) {
 			continue

@@ -34,7 +34,7 @@ const (
 // TestMain runs many tests beside each other: they wait for servers, and hardly compute.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "24"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -269,4 +269,9 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+func startNg(t *testing.T) *testenv.IRCServer {
+	t.Helper()
+	return testenv.StartNgIRCd(t, testenv.IRCOptions{})
 }

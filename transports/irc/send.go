@@ -50,6 +50,7 @@ const patience = 20 * time.Second
 // batches groups messages. What cannot be said has its error at its place.
 func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) {
 	burst := s.t.conf.Burst
+	most := 2*burst - 1 // lines before one question
 	for i, m := range ms {
 		target := s.target(m)
 		lines, err := split(m, room(target))
@@ -64,7 +65,7 @@ func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) 
 		if len(all) > 0 {
 			last = all[len(all)-1]
 		}
-		if last == nil || last.target != target || len(last.lines)+len(lines) >= burst {
+		if last == nil || last.target != target || len(last.lines)+len(lines) > most {
 			last = &batch{target: target}
 			all = append(all, last)
 		}
