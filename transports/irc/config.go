@@ -65,7 +65,27 @@ type Network struct {
 // A MasterConfig configures the master side.
 type MasterConfig struct {
 	Network
+	People
 }
+
+// People says what people hear of the master, and what it does for them.
+type People struct {
+	// News says in the channel, by NOTICE, what was announced and how many mirrors have it.
+	News bool `toml:"news"`
+
+	// Ask says who may ask, as by !status: "account", who is logged in to one that the server vouches for; "anybody"; or "nobody".
+	Ask string `toml:"ask"`
+
+	// Operators are the accounts that may have something announced, as by !sync, where the server vouches for them.
+	Operators []string `toml:"operators"`
+}
+
+// The values of People.Ask.
+const (
+	askAccount = "account"
+	askAnybody = "anybody"
+	askNobody  = "nobody"
+)
 
 // A MirrorConfig configures the mirror side.
 type MirrorConfig struct {
@@ -89,7 +109,23 @@ func defaultNetwork() Network {
 }
 
 // DefaultMasterConfig returns the defaults; the servers have none.
-func DefaultMasterConfig() *MasterConfig { return &MasterConfig{Network: defaultNetwork()} }
+func DefaultMasterConfig() *MasterConfig {
+	return &MasterConfig{Network: defaultNetwork(), People: People{News: true, Ask: askAccount}}
+}
+
+// Validate implements config.Validator.
+func (c *MasterConfig) Validate() error {
+	err := c.Network.Validate()
+	if c.Ask != askAccount && c.Ask != askAnybody && c.Ask != askNobody {
+		err = errors.Join(err, config.Fault("ask", fmt.Sprintf("is %.40q", c.Ask), `write "account", "anybody" or "nobody"`))
+	}
+	for _, account := range c.Operators {
+		if account == "" || account == "*" || strings.ContainsAny(account, " *?") || !sayable(account) {
+			err = errors.Join(err, config.Fault("operators", fmt.Sprintf("has %.40q, which is no account", account), "write names as services know them, no patterns"))
+		}
+	}
+	return err
+}
 
 // DefaultMirrorConfig returns the defaults; the servers have none.
 func DefaultMirrorConfig() *MirrorConfig {

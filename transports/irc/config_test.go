@@ -67,7 +67,7 @@ func TestExamine(t *testing.T) {
 	t.Parallel()
 	port := startNg(t).Port
 	m := master(t, port)
-	c := &irc.MasterConfig{Network: network(port, "master")}
+	c := masterConfig(network(port, "master"))
 	c.Servers = append(c.Servers, "127.0.0.1:1")
 	found := irc.Driver().Examine(t.Context(), transports.Master, c, transports.Env{Self: "master"})
 	var all []string

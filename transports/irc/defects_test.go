@@ -142,6 +142,7 @@ func TestG4NothingIsSaidBeforeRegistration(t *testing.T) {
 
 // G5: its limit lets bursts through for which servers end the connection, and then holds single lines back for seconds.
 func TestG5DefaultLimitsOfServersAreKept(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T) *testenv.IRCServer{
 		"ngircd": func(t *testing.T) *testenv.IRCServer { return testenv.StartNgIRCd(t, testenv.IRCOptions{Limits: true}) },
 		"inspircd": func(t *testing.T) *testenv.IRCServer {
@@ -173,6 +174,7 @@ func TestG5DefaultLimitsOfServersAreKept(t *testing.T) {
 
 // G6: it asks the server about each person that joins.
 func TestG6HundredsJoin(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T) *testenv.IRCServer{
 		"ngircd": func(t *testing.T) *testenv.IRCServer { return testenv.StartNgIRCd(t, testenv.IRCOptions{Limits: true}) },
 		"inspircd": func(t *testing.T) *testenv.IRCServer {
@@ -280,6 +282,7 @@ func TestG11SlowReceiverLosesNothing(t *testing.T) {
 
 // G12: it says nothing of what is not sent, or not taken.
 func TestG12WhatIsNotTakenIsAnError(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T) *testenv.IRCServer{
 		"ngircd":   func(t *testing.T) *testenv.IRCServer { return testenv.StartNgIRCd(t, testenv.IRCOptions{}) },
 		"inspircd": func(t *testing.T) *testenv.IRCServer { return testenv.StartInspIRCd(t, testenv.IRCOptions{}) },

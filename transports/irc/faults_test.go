@@ -82,6 +82,7 @@ func TestBanned(t *testing.T) {
 
 // Who is not let in from the start says why, and that somebody must change it.
 func TestNotLetIn(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T) *testenv.IRCServer{
 		"ngircd":   func(t *testing.T) *testenv.IRCServer { return testenv.StartNgIRCd(t, testenv.IRCOptions{}) },
 		"inspircd": func(t *testing.T) *testenv.IRCServer { return testenv.StartInspIRCd(t, testenv.IRCOptions{}) },

@@ -55,7 +55,7 @@ func open(role transports.Role, conf any, env transports.Env) (*transport, error
 		if err := c.Validate(); err != nil {
 			return nil, err
 		}
-		t.conf = c.Network
+		t.conf, t.people, t.talk = c.Network, c.People, env.Talk
 	case *MirrorConfig:
 		if err := c.Validate(); err != nil {
 			return nil, err
@@ -93,6 +93,8 @@ type transport struct {
 	role   transports.Role
 	conf   Network
 	master string // the nick that a mirror reports to
+	people People // of a master
+	talk   transports.Talk
 	log    *slog.Logger
 	counts counters
 
@@ -110,6 +112,7 @@ func (t *transport) Run(ctx context.Context, subs []transports.Subscription, r t
 	t.set(s)
 	defer t.set(nil)
 	t.counts.connects.Add(1)
+	defer s.talk(ctx)()
 	r.Connected()
 	return preferCause(ctx, s.deliver(ctx, r))
 }

@@ -50,6 +50,12 @@ func network(port int, nick string) irc.Network {
 	return n
 }
 
+func masterConfig(n irc.Network) *irc.MasterConfig {
+	c := irc.DefaultMasterConfig()
+	c.Network = n
+	return c
+}
+
 // opener opens transports the way a process does. The nick is the process's name.
 func opener(server func() *testenv.IRCServer, env transports.Env) func(transports.Role, string) (transports.Transport, error) {
 	return func(role transports.Role, name string) (transports.Transport, error) {
@@ -59,7 +65,7 @@ func opener(server func() *testenv.IRCServer, env transports.Env) func(transport
 		env.Self = name
 		var conf any = &irc.MirrorConfig{Network: n, Master: "master"}
 		if role == transports.Master {
-			conf = &irc.MasterConfig{Network: n}
+			conf = masterConfig(n)
 		}
 		return transports.Registry{irc.Driver()}.Open(role, irc.Name, conf, env)
 	}
@@ -106,7 +112,7 @@ func open(t testing.TB, role transports.Role, port int, nick string, change ...f
 	}
 	var conf any = &irc.MirrorConfig{Network: n, Master: "master"}
 	if role == transports.Master {
-		conf = &irc.MasterConfig{Network: n}
+		conf = masterConfig(n)
 	}
 	s := &side{t: t, role: role, done: make(chan error, 1)}
 	var err error

@@ -33,10 +33,12 @@ type session struct {
 	heard   chan item     // for the receiver
 	kicked  chan struct{} // holds one token: the channel is to be joined again
 	sending chan struct{} // holds one token while somebody publishes
+	asked   chan question // for the process
 
 	// Touched by the handler of the library alone, which is called for one line after the other.
 	reg    registration
 	parts  parts
+	askers askers
 	master presence // of the nick that reports go to
 
 	mu      sync.Mutex
@@ -56,7 +58,7 @@ type item struct {
 func newSession(t *transport, server string, subs []transports.Subscription) *session {
 	s := &session{
 		t: t, log: t.log.With("server", server), server: server, topics: map[transports.Topic]bool{}, limit: rate.NewLimiter(rate.Limit(t.conf.Rate), t.conf.Burst),
-		entered: make(chan struct{}), done: make(chan struct{}), heard: make(chan item, maxQueue), kicked: make(chan struct{}, 1), sending: make(chan struct{}, 1),
+		entered: make(chan struct{}), done: make(chan struct{}), heard: make(chan item, maxQueue), kicked: make(chan struct{}, 1), sending: make(chan struct{}, 1), asked: make(chan question, maxAsked),
 		nick: t.conf.Nick, outside: errors.New("not in the channel yet"),
 	}
 	for _, sub := range subs {
@@ -179,6 +181,9 @@ func (s *session) message(e girc.Event) {
 		return
 	}
 	s.t.counts.heard.Add(1)
+	if s.asks(e) {
+		return
+	}
 	m, ok := s.read(e.Source.String(), e.Params[1])
 	if !ok {
 		return
@@ -187,8 +192,7 @@ func (s *session) message(e girc.Event) {
 		s.t.counts.ignored.Add(1)
 		return
 	}
-	m.From = e.Tags["account"] // that of this very line; "" where the server vouches for none
-	s.hand(item{message: m})
+	s.hand(item{message: m}) // not From anybody: a nick is nobody, and an account is not the name of a mirror
 }
 
 // read makes a message of what somebody says, if it is one by now.
