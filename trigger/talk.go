@@ -41,6 +41,9 @@ func commands() []command {
 
 // Ask answers what somebody asks by a transport on which people talk. Where others listen it says nothing of what may be meant for another bot.
 func (h *Hub) Ask(ctx context.Context, q transports.Question) ([]string, error) {
+	if isSigned(q) {
+		return h.answered(q)(h.obey(ctx, q.Text))
+	}
 	words := strings.Fields(q.Text)
 	i := slices.IndexFunc(commands(), func(c command) bool { return len(words) > 0 && c.name == words[0] })
 	if i < 0 {
@@ -59,12 +62,19 @@ func (h *Hub) Ask(ctx context.Context, q transports.Question) ([]string, error) 
 	default:
 		return nil, errors.New("this master answers those who are logged in to an account")
 	}
-	lines, err := c.run(h, ctx, asked{words: words[1:], who: cmp.Or(q.Account, "anybody")})
-	var unknown *unknownModule
-	if errors.As(err, &unknown) && !q.Alone {
-		return nil, nil // it may be another master's
+	return h.answered(q)(c.run(h, ctx, asked{words: words[1:], who: cmp.Or(q.Account, "anybody")}))
+}
+
+// answered keeps back, where others listen, errors of what may be for another master, and of lines that nobody has signed who counts here.
+func (h *Hub) answered(q transports.Question) func([]string, error) ([]string, error) {
+	return func(lines []string, err error) ([]string, error) {
+		var unknown *unknownModule
+		if !q.Alone && (errors.As(err, &unknown) || errors.Is(err, event.ErrRefused) || errors.Is(err, event.ErrFormat)) {
+			h.log.Info("not answered", "account", q.Account, "error", err)
+			return nil, nil
+		}
+		return lines, err
 	}
-	return lines, err
 }
 
 // unknownModule is of a word that is neither a module nor a mirror of this master.
@@ -253,7 +263,7 @@ func (h *Hub) flip(ctx context.Context, a asked) ([]string, error) {
 func (h *Hub) announce(ctx context.Context, m event.Module, a asked, flip bool) ([]string, error) {
 	var names []Name
 	for _, path := range a.words[1:] {
-		names = append(names, Name{Path: path})
+		names = append(names, ParseName(path))
 	}
 	r := NewRequest(m, names)
 	r.Flip, r.Source, r.Principal = flip, "irc", a.who

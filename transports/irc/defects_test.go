@@ -31,7 +31,7 @@ func TestG1LongLinesAreNotCut(t *testing.T) {
 	m, heard := master(t, port), mirror(t, port, "mirror")
 	line := body(1)
 	line += " x=" + strings.Repeat("y", 372-len(line)-3)
-	for _, text := range []string{line + "\n", line + "z\n", strings.Repeat("long ", 800)} {
+	for _, text := range []string{line, line + "z", line + "\n", body(2) + "\n", strings.Repeat("long ", 800)} {
 		m.publishes(message(fedora, text))
 		heard.has(text)
 	}
@@ -217,11 +217,11 @@ func TestG7NickIsTakenAndGivenBack(t *testing.T) {
 		t.Errorf("noted %q", notes)
 	}
 	m.publishes(announce(1))
-	heard.has(body(1) + "\n")
+	heard.has(body(1))
 	holder.Send("QUIT")
 	m.logs("has another nick")
-	heard.publishes(message(reports, "mirrorbus1 report module=fedora\n"))
-	m.has("mirrorbus1 report module=fedora\n")
+	heard.publishes(message(reports, "mirrorbus1 report module=fedora"))
+	m.has("mirrorbus1 report module=fedora")
 }
 
 // G8: it goes on without an account where nobody can log in.
@@ -271,7 +271,7 @@ func TestG11SlowReceiverLosesNothing(t *testing.T) {
 	var want []string
 	for n := range 200 {
 		m.publishes(announce(n))
-		want = append(want, body(n)+"\n")
+		want = append(want, body(n))
 	}
 	time.AfterFunc(time.Second, func() { close(release) }) // several times its keepalive
 	heard.await("all are heard", func() bool { return slices.Equal(heard.bodies(), want) })
@@ -293,7 +293,7 @@ func TestG12WhatIsNotTakenIsAnError(t *testing.T) {
 			op := testenv.DialIRC(t, port, "op", "")
 			op.Join(channel)
 			heard := mirror(t, port, "mirror")
-			report := message(reports, "mirrorbus1 report module=fedora\n")
+			report := message(reports, "mirrorbus1 report module=fedora")
 			if err := heard.cannotPublish(report, "nobody on IRC has the nick master"); !notConnected(err) {
 				t.Errorf("Publish returned %v", err)
 			}
@@ -306,7 +306,7 @@ func TestG12WhatIsNotTakenIsAnError(t *testing.T) {
 			op.Send("MODE " + channel + " +v master")
 			op.Await(" +v ")
 			m.publishes(announce(2))
-			heard.has(body(2) + "\n")
+			heard.has(body(2))
 		})
 	}
 }

@@ -22,12 +22,12 @@ func TestNetsplit(t *testing.T) {
 		t.Helper()
 		heard.await("together", func() bool {
 			m.publishes(announce(n))
-			return strings.Contains(strings.Join(heard.bodies(), ""), body(n)+"\n")
+			return strings.Contains(strings.Join(heard.bodies(), ""), body(n))
 		})
 	}
 	together(1)
 	between.Drop()
-	report := message(reports, "mirrorbus1 report module=fedora\n")
+	report := message(reports, "mirrorbus1 report module=fedora")
 	if err := heard.cannotPublish(report, "nobody on IRC has the nick master"); !notConnected(err) {
 		t.Errorf("Publish returned %v", err)
 	}
@@ -147,11 +147,11 @@ func TestStrangers(t *testing.T) {
 			"PRIVMSG "+to+" :mirrorbus-part1 x", "PRIVMSG "+to+" :mirrorbus-part1 0123456789abcdef 1/999999999 announce fedora eA")
 	}
 	stranger.Send("PRIVMSG mirror :" + body(2)) // whoever brings it: the signature decides
-	heard.has(body(2) + "\n")
+	heard.has(body(2))
 	m.publishes(announce(3))
 	second.publishes(announce(4))
-	heard.has(body(3) + "\n")
-	heard.has(body(4) + "\n")
+	heard.has(body(3))
+	heard.has(body(4))
 	if got := heard.bodies(); len(got) != 3 {
 		t.Errorf("received %q", got)
 	}

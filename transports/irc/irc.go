@@ -1,6 +1,6 @@
 // Package irc is a channel as the bus: the master announces where people read along, and mirrors hear it.
 //
-// A signed line is said as it is. What is longer goes in numbered parts, and what is longer than a few of them does not go at all: mirrors fetch it
+// A signed line is said as it is, and goes in numbered parts where it is longer than a message of IRC. Its path set does not go at all: mirrors fetch it
 // from their upstream. Mirrors report to the master alone, by private messages, so that the channel stays readable. WIRE.md in this folder says what
 // is on the wire.
 //
@@ -32,6 +32,7 @@ const Name = "irc"
 func Driver() transports.Driver {
 	return transports.Driver{
 		Name: Name,
+		// A line with its path set is refused as too large, whatever its size: see goesByReference.
 		Capabilities: func(transports.Role) transports.Capabilities {
 			return transports.Capabilities{MaxBody: maxBody, Ordered: true}
 		},

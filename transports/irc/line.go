@@ -1,6 +1,7 @@
 package irc
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -16,7 +17,7 @@ const signedLine = "mirrorbus1 "
 // here: who lies about the topic has written a line that no mirror takes.
 func lineTopic(line string) (t transports.Topic, ok bool) {
 	words := strings.Split(line, " ")
-	if len(words) < 2 || words[0]+" " != signedLine {
+	if len(words) < 2 || words[0]+" " != signedLine || words[1] == "command" { // which is for the master that it is said to, see talk
 		return t, false
 	}
 	t.Kind = transports.Announce
@@ -32,15 +33,37 @@ func lineTopic(line string) (t transports.Topic, ok bool) {
 	return t, t.Check() == nil
 }
 
-// plainLine is the line to say for a body that is one signed line and a line feed, which is how lines travel alone. Only a body that is made from it
-// again byte by byte is said so.
-func plainLine(m transports.Message, room int) (line string, ok bool) {
-	line, ok = strings.CutSuffix(string(m.Body), "\n")
-	if !ok || len(line) > room || strings.HasSuffix(line, " ") || !printable(line) {
+// plainLine is what is said for a body that is one signed line. One with a line feed after it begins with a blank: so either comes out as it went in,
+// byte by byte, and people see the same.
+func plainLine(m transports.Message, room int) (text string, ok bool) {
+	text, feed := strings.CutSuffix(string(m.Body), "\n")
+	t, ok := lineTopic(text)
+	if !ok || t != m.Topic || strings.HasSuffix(text, " ") || !printable(text) {
 		return "", false
 	}
-	t, ok := lineTopic(line)
-	return line, ok && t == m.Topic
+	if feed {
+		text = " " + text
+	}
+	return text, len(text) <= room
+}
+
+// saidLine is the body that was said as a plain line.
+func saidLine(text string) (t transports.Topic, body []byte, ok bool) {
+	line, feed := strings.CutPrefix(text, " ")
+	if t, ok = lineTopic(line); !ok || !printable(line) {
+		return t, nil, false
+	}
+	if feed {
+		line += "\n"
+	}
+	return t, []byte(line), true
+}
+
+// goesByReference tells whether a body is a signed line with a path set after it. Mirrors fetch that from their upstream, sooner than it could be said;
+// and a line in parts is one that nobody can read.
+func goesByReference(body []byte) bool {
+	end := bytes.IndexByte(body, '\n')
+	return end >= 0 && end < len(body)-1 && bytes.HasPrefix(body, []byte(signedLine))
 }
 
 // printable tells whether a text is printable ASCII, as lines are: no codes for colours, and nothing that a server may change.

@@ -37,7 +37,7 @@ func TestAccounts(t *testing.T) {
 	for _, how := range []func(*irc.Network){login(long), external} {
 		heard := mirror(t, server.Port, "mirror", how)
 		m.await("has its nick", func() bool { return len(m.Notes()) == 0 })
-		report := "mirrorbus1 report module=fedora\n"
+		report := "mirrorbus1 report module=fedora"
 		before := len(m.bodies())
 		heard.publishes(message(reports, report))
 		m.await("has a report", func() bool { return len(m.bodies()) > before })

@@ -25,19 +25,36 @@ func message(body string) transports.Message {
 func TestPlainLine(t *testing.T) {
 	const line = "mirrorbus1 change module=debian serial=1"
 	for body, plain := range map[string]bool{
-		line + "\n": true, "mirrorbus1 flip module=debian\n": true, "mirrorbus1 head x=1 module=debian !y=2\n": true,
-		line: false, line + "\n\n": false, line + " \n": false, line + "\r\n": false, line + "\nset": false, line + "\x01\n": false, line + "é\n": false,
+		line: true, line + "\n": true, "mirrorbus1 flip module=debian\n": true, "mirrorbus1 head x=1 module=debian !y=2": true,
+		line + "\n\n": false, line + " \n": false, line + " ": false, " " + line: false, line + "\r\n": false, line + "\nset": false, line + "\x01\n": false, line + "é\n": false,
 		"mirrorbus1 report module=debian\n": false, "mirrorbus1 change module=fedora\n": false, "mirrorbus1 change\n": false, "mirrorbus1\n": false, "hello\n": false,
-		line + strings.Repeat("x", 400) + "\n": false,
+		"mirrorbus1 command module=debian": false, line + strings.Repeat("x", 400) + "\n": false,
 	} {
 		m := message(body)
 		lines, err := split(m, 372)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(lines) == 1 && lines[0]+"\n" == body; got != plain {
+		if got := len(lines) == 1 && strings.TrimPrefix(lines[0], " ") == strings.TrimSuffix(body, "\n"); got != plain {
 			t.Errorf("%q: said as it is: %v, want %v", body, got, plain)
 		}
+	}
+}
+
+// A plain line comes out as it went in, with its line feed or without; a path set after it is not said.
+func TestSaidLine(t *testing.T) {
+	for _, body := range []string{"mirrorbus1 change module=debian serial=1", "mirrorbus1 change module=debian serial=1\n"} {
+		text, ok := plainLine(message(body), 372)
+		topic, back, ok2 := saidLine(text)
+		if !ok || !ok2 || string(back) != body || topic != debian {
+			t.Errorf("%q was said as %q and heard as %q", body, text, back)
+		}
+		if goesByReference([]byte(body)) {
+			t.Errorf("%q has no path set", body)
+		}
+	}
+	if !goesByReference([]byte("mirrorbus1 change module=debian\nset")) || goesByReference([]byte("two\nlines")) || goesByReference(nil) {
+		t.Error("a path set is not known from other bytes")
 	}
 }
 

@@ -81,7 +81,7 @@ func must(t testing.TB, err error) {
 func body(n int) string { return fmt.Sprintf("mirrorbus1 change module=fedora serial=%d", n) }
 
 // announce is a message that is one line.
-func announce(n int) transports.Message { return message(fedora, body(n)+"\n") }
+func announce(n int) transports.Message { return message(fedora, body(n)) }
 
 func message(t transports.Topic, text string) transports.Message {
 	return transports.Message{Topic: t, ID: "x", Body: []byte(text)}

@@ -54,6 +54,9 @@ func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) 
 	for i, m := range ms {
 		target := s.target(m)
 		lines, err := split(m, room(target))
+		if goesByReference(m.Body) {
+			err = fmt.Errorf("%w: a path set", transports.ErrTooLarge)
+		}
 		if err == nil && len(lines) > 1 && float64(len(lines)-burst) > s.t.conf.Rate*patience.Seconds() {
 			err = fmt.Errorf("%w: %d lines at %v a second", transports.ErrTooLarge, len(lines), s.t.conf.Rate)
 		}

@@ -197,8 +197,8 @@ func (s *session) message(e girc.Event) {
 
 // read makes a message of what somebody says, if it is one by now.
 func (s *session) read(sender, text string) (m transports.Message, ok bool) {
-	if t, ok := lineTopic(text); ok && printable(text) {
-		return received(t, []byte(text+"\n")), true
+	if t, body, ok := saidLine(text); ok {
+		return received(t, body), true
 	}
 	if len(text) < len(partLine) || text[:len(partLine)] != partLine {
 		s.t.counts.ignored.Add(1)
