@@ -225,6 +225,7 @@ func (s *session) tend() {
 	alive := time.NewTicker(s.t.conf.Keepalive.Duration)
 	defer alive.Stop()
 	wait := s.t.conf.Rejoin.Duration
+	var last time.Time
 	var again <-chan time.Time
 	for {
 		select {
@@ -234,7 +235,10 @@ func (s *session) tend() {
 			s.reply("PING :alive") // the silence that follows if nobody is there ends the session, see conn.Read
 			s.reclaim(true)
 		case <-s.kicked:
-			again = time.After(wait)
+			if time.Since(last) > 2*maxRejoin {
+				wait = s.t.conf.Rejoin.Duration
+			}
+			again, last = time.After(wait), time.Now()
 			wait = min(2*wait, maxRejoin)
 		case <-again:
 			s.join()
@@ -242,7 +246,7 @@ func (s *session) tend() {
 	}
 }
 
-// maxRejoin is the longest wait before the channel is joined again.
+// maxRejoin is the longest wait before the channel is joined again. Who has been left in peace for twice as long begins anew with the shortest.
 const maxRejoin = 10 * time.Minute
 
 // same compares nicks and channels as servers do.

@@ -2,6 +2,7 @@ package irc
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 	"unicode"
@@ -54,7 +55,7 @@ func (s *session) asks(e girc.Event) bool {
 	if s.t.talk.Ask == nil || !command && !signed {
 		return false
 	}
-	if _, bot := e.Tags["bot"]; bot || !s.askers.may(e.Source.Ident+"@"+e.Source.Host) {
+	if isBot(e.Tags) || !s.askers.may(e.Source.Ident+"@"+e.Source.Host) {
 		s.t.counts.ignored.Add(1)
 		return true
 	}
@@ -70,6 +71,16 @@ func (s *session) asks(e girc.Event) bool {
 		s.t.counts.ignored.Add(1)
 	}
 	return true
+}
+
+// isBot tells whether the server says that a bot has said this; before the tag had its name, servers had names of their own.
+func isBot(tags girc.Tags) bool {
+	for _, name := range []string{"bot", "draft/bot", "inspircd.org/bot"} {
+		if _, bot := tags[name]; bot {
+			return true
+		}
+	}
+	return false
 }
 
 // rights are what the configuration lets an account do that the server vouches for.
@@ -106,7 +117,7 @@ func (s *session) talk(ctx context.Context) (hush func()) {
 	if s.t.talk.Tell != nil && s.t.people.News {
 		s.running.Go(func() {
 			err := s.t.talk.Tell(ctx, func(text string) error { return p.say(ctx, s.t.conf.Channel, text) })
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, transports.ErrNotConnected) {
 				s.log.Warn("cannot tell news", "error", err)
 			}
 		})
