@@ -118,7 +118,7 @@ var shown = regexp.MustCompile(`(?m)^#([a-z_]+ *=)`)
 func TestSamples(t *testing.T) {
 	for name, fresh := range map[string]func() any{"master": newMaster, "mirror": newMirror} {
 		t.Run(name, func(t *testing.T) {
-			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-mail.toml")
+			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-irc.toml") + read(t, "sample/"+name+"-mail.toml")
 			plain := decode(t, text, fresh())
 			whole := shown.ReplaceAllString(text, "$1")
 			every := decode(t, whole, fresh())

@@ -98,10 +98,11 @@ type Kind string
 
 // The kinds of lines.
 const (
-	Change Kind = "change" // an announcement: these paths of the module changed
-	Flip   Kind = "flip"   // an announcement: only metadata changed, of content already distributed
-	HeadIs Kind = "head"   // the module is at serial N
-	Reply  Kind = "report" // a mirror is at serial N
+	Change  Kind = "change"  // an announcement: these paths of the module changed
+	Flip    Kind = "flip"    // an announcement: only metadata changed, of content already distributed
+	HeadIs  Kind = "head"    // the module is at serial N
+	Reply   Kind = "report"  // a mirror is at serial N
+	Ordered Kind = "command" // somebody asks a master to announce something
 )
 
 // Namespace is the SSHSIG namespace under which a line of this kind is signed, so that a key can be limited to some kinds.
@@ -115,9 +116,11 @@ func (k Kind) Namespace() string {
 		return "head@mirrorbus"
 	case Reply:
 		return "report@mirrorbus"
+	case Ordered:
+		return "command@mirrorbus"
 	}
 	return ""
 }
 
 // Kinds lists the known kinds.
-func Kinds() []Kind { return []Kind{Change, Flip, HeadIs, Reply} }
+func Kinds() []Kind { return []Kind{Change, Flip, HeadIs, Reply, Ordered} }

@@ -55,7 +55,7 @@ func FuzzSignature(f *testing.F) {
 		f.Add(m.Text(), messages("mirror1")[0].Text(), uint8(0), uint8(0))
 	}
 	gate := vectorGate(f)
-	signersOf := []ssh.Signer{masterKey, mirrorKey, otherKey, oldKey}
+	signersOf := []ssh.Signer{masterKey, mirrorKey, otherKey, oldKey, commandKey}
 	f.Fuzz(func(t *testing.T, signed, shown []byte, kind, key uint8) {
 		namespace := event.Kinds()[int(kind)%len(event.Kinds())].Namespace()
 		by := int(key) % len(signersOf)
@@ -74,7 +74,7 @@ func FuzzSignature(f *testing.F) {
 				checkTyped(t, err)
 				continue
 			}
-			want := map[event.Kind]int{event.Change: 0, event.Flip: 0, event.HeadIs: 0, event.Reply: 1}[s.Kind]
+			want := map[event.Kind]int{event.Change: 0, event.Flip: 0, event.HeadIs: 0, event.Reply: 1, event.Ordered: 4}[s.Kind]
 			if s.Kind == event.Change && s.Module() == "epel" {
 				want = 2
 			}

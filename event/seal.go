@@ -21,7 +21,7 @@ func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }
 
-// A Texter is what can be sealed: an Announcement, a Head or a Report.
+// A Texter is what can be sealed: an Announcement, a Head, a Report or a Command.
 type Texter interface{ Text() []byte }
 
 // Seal signs what m says and returns the line, without a newline. An ed25519 key gives the compact form.
@@ -61,7 +61,7 @@ type Trust interface {
 	VerifyAs(principal string, sig *sshsig.Signature, message []byte, namespace string, at time.Time) error
 }
 
-// A Grant lets a principal announce some modules in some ways.
+// A Grant lets a principal announce some modules in some ways, or command that.
 type Grant struct {
 	Principal string
 	Modules   []string // names, or patterns as of path.Match
@@ -83,7 +83,7 @@ func (g Grant) covers(m Module, k Kind) bool {
 // A Gate decides which lines may act: it verifies the signature, then reads the line, then asks whether this principal may say this.
 type Gate struct {
 	Trust  Trust
-	Grants []Grant // for announcements, flips and heads; a report speaks for the mirror that signs it
+	Grants []Grant // for announcements, flips, heads and commands; a report speaks for the mirror that signs it
 }
 
 // A Sealed is a line that passed a Gate. Exactly one of its messages is set.
@@ -96,6 +96,7 @@ type Sealed struct {
 	Announcement *Announcement
 	Head         *Head
 	Report       *Report
+	Command      *Command
 }
 
 // Open verifies a line and then reads it. at is when this process first saw it: a key must have been good then. The error Is ErrFormat or
@@ -158,6 +159,8 @@ func (s Sealed) Module() Module {
 		return s.Head.Module
 	case s.Report != nil:
 		return s.Report.Module
+	case s.Command != nil:
+		return s.Command.Module
 	}
 	return ""
 }
@@ -249,6 +252,10 @@ func (p parts) read() (Sealed, error) {
 		var r Report
 		r, err = parseReport(f)
 		s.Report = &r
+	case Ordered:
+		var c Command
+		c, err = parseCommand(f)
+		s.Command = &c
 	}
 	return s, err
 }

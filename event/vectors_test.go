@@ -37,17 +37,19 @@ var (
 	mirrorKey  = vectorKey(1)
 	oldKey     = vectorKey(2)
 	otherKey   = vectorKey(3)
+	commandKey = vectorKey(4)
 )
 
 func vectorTrust() string {
 	line := func(who, options string, key ssh.Signer) string {
 		return who + " " + options + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))) + "\n"
 	}
-	return "# The trust file of the vectors. Module fedora may be announced by principal master, module epel by principal other.\n" +
+	return "# The trust file of the vectors. Module fedora may be announced by principal master, module epel by principal other; alice may give commands on fedora.\n" +
 		line("master", `namespaces="announce@mirrorbus,flip@mirrorbus,head@mirrorbus"`, masterKey) +
 		line("mirror1", `namespaces="report@mirrorbus"`, mirrorKey) +
 		line("master", `namespaces="announce@mirrorbus",valid-before="20260101Z"`, oldKey) +
-		line("other", `namespaces="announce@mirrorbus"`, otherKey)
+		line("other", `namespaces="announce@mirrorbus"`, otherKey) +
+		line("alice", `namespaces="command@mirrorbus"`, commandKey)
 }
 
 func vectorGate(t testing.TB) event.Gate {
@@ -64,6 +66,7 @@ func vectorGate(t testing.TB) event.Gate {
 	return event.Gate{Trust: trust, Grants: []event.Grant{
 		{Principal: "master", Modules: []string{"fedora"}, Kinds: all},
 		{Principal: "other", Modules: []string{"epel"}, Kinds: all},
+		{Principal: "alice", Modules: []string{"fedora"}, Kinds: []event.Kind{event.Ordered}},
 	}}
 }
 
@@ -87,6 +90,8 @@ func lineVectors(t *testing.T) []vector {
 		}
 		return text(strings.Replace(s, old, new, 1))
 	}
+	command := event.Command{Module: "fedora", Master: "master", At: vectorTime, TTL: 10 * time.Minute, Nonce: "0123456789abcdef", Order: event.FlipNow,
+		Paths: []string{"releases/43", "-a, b%/é"}}
 	good := seal(change, masterKey)
 	return []vector{
 		{"valid-change", "An announcement of 1,482 changed paths.", "ok", good},
@@ -96,6 +101,7 @@ func lineVectors(t *testing.T) []vector {
 		{"valid-flip", "A release that shows itself an hour after it was announced, or not at all a day later.", "ok", seal(flip, masterKey)},
 		{"valid-head", "The module is at serial 1042.", "ok", seal(head, masterKey)},
 		{"valid-report", "A mirror says why it is not there yet; the text is percent-encoded.", "ok", seal(report, mirrorKey)},
+		{"valid-command", "A flip of two paths, asked of the master named master; the paths are percent-encoded.", "ok", seal(command, commandKey)},
 		{"valid-unknown-key", "A key that this version does not know is ignored.", "ok", seal(edit(change, " n=", " colour=blue n="), masterKey)},
 		{"valid-other-order", "The order of keys does not matter.", "ok", seal(edit(edit(change, " n=1482", ""), "epoch=", "n=1482 epoch="), masterKey)},
 
@@ -142,6 +148,15 @@ func lineVectors(t *testing.T) []vector {
 		{"malformed-error-301-bytes", "", "malformed", seal(edit(report, "upstream%20is", strings.Repeat("x", 301)), mirrorKey)},
 		{"malformed-over-4096-bytes", "", "malformed", strings.Replace(good, " n=", " x="+strings.Repeat("x", 4096)+" n=", 1)},
 
+		{"malformed-command-without-nonce", "", "malformed", seal(edit(command, " nonce=0123456789abcdef", ""), commandKey)},
+		{"malformed-command-nonce", "", "malformed", seal(edit(command, "nonce=0123456789abcdef", "nonce=0123456789ABCDEF"), commandKey)},
+		{"malformed-command-for-two-days", "", "malformed", seal(edit(command, "exp=600", "exp=172800"), commandKey)},
+		{"malformed-command-order", "", "malformed", seal(edit(command, "do=flip", "do=format"), commandKey)},
+		{"malformed-command-empty-path", "", "malformed", seal(edit(command, "paths=", "paths=,"), commandKey)},
+		{"malformed-command-nul", "", "malformed", seal(edit(command, "paths=", "paths=%00,"), commandKey)},
+		{"malformed-command-flip-of-nothing", "", "malformed", seal(edit(command, " paths=releases/43,-a%2C%20b%25/%C3%A9", ""), commandKey)},
+		{"malformed-command-to", "", "malformed", seal(edit(command, "to=master", "to=a/b"), commandKey)},
+
 		{"refused-unsigned", "", "refused", string(change.Text())},
 		{"refused-signature-of-another-line", "", "refused", strings.Replace(good, "n=1482", "n=1483", 1)},
 		{"refused-signature-changed", "", "refused", good[:len(good)-3] + "AAA"},
@@ -153,6 +168,8 @@ func lineVectors(t *testing.T) []vector {
 		{"refused-kind-of-another-namespace", "A change signed as such, shown as a flip.", "refused",
 			strings.Replace(strings.Replace(good, " change ", " flip ", 1), " n=1482", "", 1)},
 		{"refused-report-for-another-mirror", "", "refused", seal(edit(report, "mirror=mirror1", "mirror=mirror2"), mirrorKey)},
+		{"refused-command-by-master", "Who may announce may not command.", "refused", seal(command, masterKey)},
+		{"refused-change-by-commander", "Who may command may not announce.", "refused", seal(change, commandKey)},
 		{"refused-report-by-master", "", "refused", seal(report, masterKey)},
 	}
 }

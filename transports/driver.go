@@ -39,6 +39,9 @@ type Env struct {
 	// the publishing side. nil means there is none.
 	Backlog func(ctx context.Context, t Topic, have string) iter.Seq2[Message, error]
 
+	// Talk is for transports on which people talk.
+	Talk Talk
+
 	// Bookmarks is where a transport that reads a log keeps its position. nil means that there is no place for it.
 	Bookmarks Bookmarks
 }

@@ -82,7 +82,8 @@ type BatchPublisher interface {
 // A Receiver takes what a Transport delivers.
 type Receiver interface {
 	// Connected is called when the subscription stands, before any Receive; what was sent earlier may be lost. From now until Run ends the
-	// transport has the connection that Publish needs. One that waits to be called calls it again whenever that happens.
+	// transport has the connection that Publish needs. One that waits to be called calls it again whenever that
+	// happens, and one that notices that something may have been lost meanwhile, as after a netsplit, then.
 	Connected()
 
 	// Receive takes m, one at a time within a Run. nil means: safe with me, forget it. So does a Refusal: it would be refused again, whoever

@@ -22,7 +22,8 @@ type Request struct {
 	NotBefore time.Time     `json:"not_before,omitzero"` // flips only
 	Expires   time.Time     `json:"expires,omitzero"`    // flips only
 	DryRun    bool          `json:"dry_run,omitempty"`
-	Source    string        `json:"source,omitempty"` // who asks, for the log
+	Source    string        `json:"source,omitempty"`    // by what it is asked, for the log
+	Principal string        `json:"principal,omitempty"` // who asks, where that is known, for the log
 }
 
 // A RequestName is a Name as it travels.
@@ -124,12 +125,13 @@ type MirrorProgress struct {
 
 // A LogEntry is one announcement for people and scripts.
 type LogEntry struct {
-	Epoch   event.Epoch  `json:"epoch"`
-	Serial  event.Serial `json:"serial"`
-	At      time.Time    `json:"at"`
-	Kind    event.Kind   `json:"kind"`
-	Records int          `json:"records"`
-	Source  string       `json:"source,omitempty"`
-	Digest  event.Digest `json:"digest"`
-	Line    string       `json:"line"`
+	Epoch     event.Epoch  `json:"epoch"`
+	Serial    event.Serial `json:"serial"`
+	At        time.Time    `json:"at"`
+	Kind      event.Kind   `json:"kind"`
+	Records   int          `json:"records"`
+	Source    string       `json:"source,omitempty"`
+	Principal string       `json:"principal,omitempty"`
+	Digest    event.Digest `json:"digest"`
+	Line      string       `json:"line"`
 }

@@ -19,8 +19,9 @@ type Config struct {
 	HeadTTL   config.Duration `toml:"head_ttl"`   // and holds this long
 	AwayAfter config.Duration `toml:"away_after"` // a mirror not heard of for this long is away, and not waited for
 
-	Modules   []ModuleConfig  `toml:"module"`
-	Transport config.Sections `toml:"transport"`
+	Commanders []CommanderConfig `toml:"commander"` // who may give signed commands
+	Modules    []ModuleConfig    `toml:"module"`
+	Transport  config.Sections   `toml:"transport"`
 }
 
 // A ModuleConfig is one [[module]] of a master.

@@ -52,7 +52,8 @@ func (h *Hub) AddOutlets(outlets ...outlet.Outlet) { h.outlets.Add(outlets...) }
 
 // Env is what the hub lends to its transports.
 func (h *Hub) Env(signer ssh.Signer) transports.Env {
-	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog}
+	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog,
+		Talk: transports.Talk{Ask: h.Ask, Tell: h.Tell}}
 }
 
 // Run serves until ctx ends or something breaks that trying again does not mend.

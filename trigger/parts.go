@@ -38,7 +38,7 @@ func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, err
 		return nil, err
 	}
 	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{
-		Signer: p.Signer, Schema: []sqlite.Component{outbox.Schema()}, LockWait: lockWait,
+		Signer: p.Signer, Schema: []sqlite.Component{outbox.Schema(), obeyed()}, LockWait: lockWait,
 		Outbox: func(ctx context.Context, tx *sql.Tx, a journal.Appended) error {
 			return send(ctx, tx, a, conf.Transport.Names())
 		},

@@ -65,7 +65,7 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 	if r.Flip {
 		done.Kind = event.Flip
 	}
-	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source}
+	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source, Principal: r.Principal}
 	if e.NotBefore, e.Expires, err = p.window(r); err != nil {
 		return Published{}, err
 	}

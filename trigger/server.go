@@ -116,7 +116,7 @@ func (p *Publisher) Log(ctx context.Context, name event.Module, n int) ([]LogEnt
 	entries := make([]LogEntry, len(stored))
 	for i, a := range stored {
 		entries[i] = LogEntry{Epoch: a.Announcement.Epoch, Serial: a.Announcement.Serial, At: a.Created, Kind: a.Announcement.Kind,
-			Records: a.Records, Source: a.Source, Digest: a.Digest, Line: string(a.Line)}
+			Records: a.Records, Source: a.Source, Principal: a.Principal, Digest: a.Digest, Line: string(a.Line)}
 		if a.Announcement.Set.IsZero() {
 			entries[i].Records = -1
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ func (a *app) printLog(entries []trigger.LogEntry) error {
 			if e.Records < 0 {
 				records = "see the manifest"
 			}
-			row(e.Serial, e.Kind, e.At.Local().Format(time.DateTime), records, e.Source)
+			row(e.Serial, e.Kind, e.At.Local().Format(time.DateTime), records, strings.TrimSpace(e.Source+" "+e.Principal))
 		}
 	})
 }

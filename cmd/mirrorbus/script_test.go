@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
 			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix,
+			"irc": startIRC, "says": says, "hears": hears,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
@@ -85,6 +86,7 @@ type scene struct {
 	rabbit       *testenv.RabbitMQ
 	impostor     *impostor
 	stopImpostor func()
+	reader       *testenv.IRCUser
 }
 
 type sceneKey struct{}

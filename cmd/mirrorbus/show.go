@@ -67,7 +67,7 @@ func (a *app) show(line, compressed []byte) error {
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"schema": trigger.Schema, "kind": s.Kind, "digest": s.Digest, "announcement": s.Announcement, "head": s.Head,
-			"report": s.Report, "set": trigger.Describe(records)})
+			"report": s.Report, "command": s.Command, "set": trigger.Describe(records)})
 	}
 	fmt.Fprintf(a.out, "%s\n\ndigest  %s\n", bytes.ReplaceAll(line, []byte(" "), []byte("\n  ")), s.Digest)
 	for _, r := range trigger.Describe(records) {

@@ -5,6 +5,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/amqp"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
+	"github.com/mirrorbus/mirrorbus/transports/irc"
 	"github.com/mirrorbus/mirrorbus/transports/mail"
 	"github.com/mirrorbus/mirrorbus/transports/ssh"
 )
@@ -15,6 +16,7 @@ func Registry() transports.Registry {
 		hub.Driver(),
 		amqp.Driver(),
 		ssh.Driver(),
+		irc.Driver(),
 		mail.Driver(),
 	}
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+)
+
+// startIRC starts an IRC server, and somebody who reads along in a channel: irc CHANNEL. $IRC is its host:port.
+func startIRC(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: irc CHANNEL")
+	}
+	s := sceneOf(ts)
+	port := testenv.StartNgIRCd(s.t, testenv.IRCOptions{Limits: true}).Port
+	s.reader = testenv.DialIRC(s.t, port, "reader", "")
+	s.reader.Join(args[0])
+	ts.Setenv("IRC", fmt.Sprint("127.0.0.1:", port))
+}
+
+// says has the reader say something: says TARGET TEXT, or says TARGET <FILE.
+func says(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 || sceneOf(ts).reader == nil {
+		ts.Fatalf("usage: irc CHANNEL, then says TARGET TEXT")
+	}
+	text := args[1]
+	if file, ok := strings.CutPrefix(text, "<"); ok {
+		text = strings.TrimSpace(ts.ReadFile(file))
+	}
+	sceneOf(ts).reader.Send("PRIVMSG " + args[0] + " :" + text)
+}
+
+// hears waits until the reader has heard something: hears TEXT. With ! it has not heard it so far.
+func hears(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || sceneOf(ts).reader == nil {
+		ts.Fatalf("usage: irc CHANNEL, then hears TEXT")
+	}
+	reader := sceneOf(ts).reader
+	if neg {
+		if reader.Count(args[0]) > 0 {
+			ts.Fatalf("heard %s", args[0])
+		}
+		return
+	}
+	waitFor(ts, "somebody says "+args[0], func() error {
+		if reader.Count(args[0]) == 0 {
+			return fmt.Errorf("heard only:\n%s", strings.Join(reader.Lines(), "\n"))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,197 @@
+package irc
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lrstanley/girc"
+
+	"github.com/mirrorbus/mirrorbus/transports"
+)
+
+// join asks for the channel.
+func (s *session) join() {
+	line := "JOIN " + s.t.conf.Channel
+	if key := s.t.conf.ChannelKey.Reveal(); key != "" {
+		line += " " + key
+	}
+	s.reply(line)
+}
+
+// presence is what is known of the nick that reports go to.
+type presence struct {
+	gone  bool      // it was seen to leave
+	since time.Time // when we came to the channel
+}
+
+// settling is how long after our coming another who comes has missed nothing that we have not missed as well.
+const settling = 30 * time.Second
+
+// moved handles who comes and goes.
+func (s *session) moved(e girc.Event) {
+	if e.Source == nil || len(e.Params) == 0 && e.Command != "QUIT" {
+		return
+	}
+	who, me := e.Source.Name, s.isMe(e.Source.Name)
+	switch e.Command {
+	case "JOIN":
+		if same(e.Params[0], s.t.conf.Channel) {
+			s.joined(who, me)
+		}
+	case "PART":
+		if me && same(e.Params[0], s.t.conf.Channel) {
+			s.left("removed from the channel")
+		}
+	case "KICK":
+		if len(e.Params) > 1 && same(e.Params[0], s.t.conf.Channel) && s.isMe(e.Params[1]) {
+			s.left(fmt.Sprintf("kicked from %s by %s: %s", s.t.conf.Channel, who, e.Last()))
+		}
+	case "NICK":
+		if me {
+			s.setNick(e.Params)
+			s.log.Info("has another nick", "nick", e.Params[0])
+			return
+		}
+		s.freed(who)
+		if same(e.Params[0], s.t.master) {
+			s.masterCame()
+		}
+	case "QUIT":
+		s.freed(who)
+	}
+}
+
+// freed notes that nobody has a nick any more.
+func (s *session) freed(nick string) {
+	if same(nick, s.t.conf.Nick) {
+		s.reclaim(false)
+	}
+	if s.t.master != "" && same(nick, s.t.master) {
+		s.master.gone = true
+	}
+}
+
+// joined notes that somebody, or we, came to the channel.
+func (s *session) joined(who string, me bool) {
+	if !me {
+		if s.t.master != "" && same(who, s.t.master) {
+			s.masterCame()
+		}
+		return
+	}
+	s.mu.Lock()
+	s.inside, s.outside = true, nil
+	s.mu.Unlock()
+	s.master.since = time.Now()
+	select {
+	case <-s.entered:
+		s.t.counts.rejoins.Add(1)
+		s.log.Info("in the channel again", "channel", s.t.conf.Channel)
+		s.hand(item{again: true})
+	default:
+		if nick := s.self(); !same(nick, s.t.conf.Nick) {
+			s.log.Warn("somebody else has our nick; it is asked for again and again", "nick", s.t.conf.Nick, "have", nick)
+		}
+		close(s.entered)
+	}
+}
+
+// masterCame looks whether something may have been lost: the master was away, or on the other side of a split network, and may have spoken there.
+func (s *session) masterCame() {
+	if s.master.gone || time.Since(s.master.since) > settling {
+		s.master.gone = false
+		s.hand(item{again: true})
+	}
+}
+
+// left notes that we are not in the channel any more.
+func (s *session) left(why string) {
+	s.log.Warn("not in the channel any more, joining it again after a while", "channel", s.t.conf.Channel, "why", why)
+	s.setOutside(fmt.Errorf("%s", why))
+	s.again()
+}
+
+func (s *session) setOutside(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inside, s.outside = false, why
+}
+
+func (s *session) again() {
+	select {
+	case s.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// entryErrors are the answers to JOIN, and what to do about each.
+var entryErrors = map[string]string{
+	"403": "there is no such channel", "405": "we are in too many channels", "437": "it is not available for a while", "471": "it is full",
+	"473": "it is for those who are invited: have its operators invite us, or give us an exception (+I)", "474": "we are banned: ask its operators",
+	"475": "its key is another one: see channel_key_file", "476": "that is no name of a channel here", "477": "it is for those who are logged in: set sasl",
+	"489": "it is for those with TLS", "520": "it is for operators of the network", "926": "it is forbidden",
+}
+
+// refusedEntry handles an answer to JOIN. It tells whether the line was one.
+func (s *session) refusedEntry(e girc.Event) bool {
+	remedy, known := entryErrors[e.Command]
+	if !known || len(e.Params) < 2 || !same(e.Params[1], s.t.conf.Channel) {
+		return false
+	}
+	s.mu.Lock()
+	inside := s.inside
+	s.mu.Unlock()
+	if inside {
+		return false
+	}
+	err := fmt.Errorf("it does not let us into %s: %s (%s)", s.t.conf.Channel, e.Last(), remedy)
+	if e.Command != "471" && e.Command != "437" {
+		err = transports.Permanent(err)
+	}
+	select {
+	case <-s.entered: // we were in it before
+		s.log.Warn("cannot join the channel again", "error", err)
+		s.setOutside(err)
+		s.again()
+	default:
+		s.end(err)
+	}
+	return true
+}
+
+// notes say what is wrong while the connection stands.
+func (s *session) notes() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.inside && s.outside != nil {
+		all = append(all, s.outside.Error())
+	}
+	if !same(s.nick, s.t.conf.Nick) {
+		all = append(all, fmt.Sprintf("somebody else has the nick %s; here it is %s", s.t.conf.Nick, s.nick))
+	}
+	return all
+}
+
+// explainEnd says what the server's last words mean.
+func (s *session) explainEnd(words string) error {
+	err := fmt.Errorf("it ends the connection: %s", words)
+	lower := strings.ToLower(words)
+	has := func(any ...string) bool {
+		for _, w := range any {
+			if strings.Contains(lower, w) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case has("password", "access denied"):
+		return transports.Permanent(fmt.Errorf("%w; see server_password_file", err))
+	case has("flood", "recvq", "sendq"):
+		return transports.Permanent(fmt.Errorf("%w; lower rate and burst", err))
+	case has("banned", "k-line", "g-line", "z-line", "kline", "gline"):
+		return transports.Permanent(fmt.Errorf("%w; ask its operators", err))
+	}
+	return err
+}

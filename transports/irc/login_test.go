@@ -1,0 +1,104 @@
+package irc_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/irc"
+)
+
+// Accounts of InspIRCd with services: by a password, as long as Anope takes it (in one piece; of more it loses the rest), and by a certificate. Services
+// take the nick from whoever has it.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	cert, client := ca.Issue("server", time.Hour*2, "127.0.0.1"), ca.Issue("client", time.Hour*2)
+	server := testenv.StartInspIRCd(t, testenv.IRCOptions{Services: true, TLS: &cert})
+	long := strings.Repeat("correct-horse-", 20)
+	server.Register(t, "master", secret, nil)
+	server.Register(t, "mirror", long, &client)
+	login := func(password string) func(*irc.Network) {
+		return func(n *irc.Network) {
+			n.SASL, n.Password, n.NickServ, n.Keepalive = "plain", config.NewSecret(password), "NickServ", span(time.Second)
+		}
+	}
+	external := func(n *irc.Network) {
+		n.Servers, n.TLS, n.SASL, n.Account = []string{tlsAddress(server)}, true, "external", "mirror"
+		n.CA, n.Certificate, n.ClientKey = config.Path(ca.File), config.Path(client.Cert), config.Path(client.Key)
+	}
+	open(t, transports.Master, server.Port, "master", login("wrong")).run().endsPermanently("does not let us log in to the account master")
+	holder := testenv.DialIRC(t, server.Port, "master", "")
+	m := master(t, server.Port, login(secret))
+	holder.Await("master") // it is renamed or ended
+	for _, how := range []func(*irc.Network){login(long), external} {
+		heard := mirror(t, server.Port, "mirror", how)
+		m.await("has its nick", func() bool { return len(m.Notes()) == 0 })
+		report := "mirrorbus1 report module=fedora"
+		before := len(m.bodies())
+		heard.publishes(message(reports, report))
+		m.await("has a report", func() bool { return len(m.bodies()) > before })
+		heard.stop()
+		heard.ends() //nolint:errcheck // it was stopped
+	}
+	none := func(n *irc.Network) {
+		external(n)
+		n.Certificate, n.ClientKey = config.Path(cert.Cert), config.Path(cert.Key)
+	}
+	open(t, transports.Mirror, server.Port, "other", none).run().endsPermanently("does not let us log in to the account mirror by external")
+	if strings.Contains(m.log.String(), secret) {
+		t.Error("the log holds the password")
+	}
+}
+
+func tlsAddress(s *testenv.IRCServer) string {
+	return network(s.TLSPort, "").Servers[0]
+}
+
+// TLS of ngIRCd: the certificate must be for that host, of an authority that is trusted, and valid.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	cert := ca.Issue("server", 2*time.Hour, "127.0.0.1")
+	server := testenv.StartNgIRCd(t, testenv.IRCOptions{TLS: &cert})
+	with := func(ca, name string) func(*irc.Network) {
+		return func(n *irc.Network) { n.TLS, n.CA, n.ServerName = true, config.Path(ca), name }
+	}
+	m := master(t, server.TLSPort, with(ca.File, ""))
+	m.publishes(announce(1))
+	for text, change := range map[string]func(*irc.Network){
+		"ca_file":     with(testenv.NewAuthority(t).File, ""),
+		"server_name": with(ca.File, "irc.example.org"),
+	} {
+		open(t, transports.Mirror, server.TLSPort, "mirror", change).run().endsPermanently(text)
+	}
+	plain := func(n *irc.Network) {
+		with(ca.File, "")(n)
+		n.DialTimeout = span(300 * time.Millisecond) // the server waits for the end of what it takes for a line
+	}
+	if err := open(t, transports.Mirror, server.Port, "mirror", plain).run().ends(); err == nil || transports.IsPermanent(err) {
+		t.Errorf("TLS to a plain port: Run returned %v", err)
+	}
+}
+
+// What the server asks of everybody.
+func TestServerPassword(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T) *testenv.IRCServer{
+		"ngircd": func(t *testing.T) *testenv.IRCServer {
+			return testenv.StartNgIRCd(t, testenv.IRCOptions{Password: secret})
+		},
+		"inspircd": func(t *testing.T) *testenv.IRCServer {
+			return testenv.StartInspIRCd(t, testenv.IRCOptions{Password: secret})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port := start(t).Port
+			open(t, transports.Master, port, "master", func(n *irc.Network) { n.ServerPassword = config.NewSecret("wrong") }).run().endsPermanently("server_password_file")
+		})
+	}
+}
