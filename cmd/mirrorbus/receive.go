@@ -27,7 +27,11 @@ func (a *app) receiveCommand() *cobra.Command {
 		Long: `Takes announcements and hands them to the running agent. It is the forced command of a master's key in authorized_keys; what it was asked for
 is in SSH_ORIGINAL_COMMAND. It hands over signed lines from standard input, one signed line that is the command itself, or what a master sends that
 stays connected ("push v1"), and answers "have MODULE" with EPOCH:SERIAL. Anything else is refused. It prints "received MODULE SERIAL" when the agent
-has an announcement safe, and then the mirror's signed reports as they come. That it succeeds means that all was received, and nothing else.`,
+has an announcement safe, and then the mirror's signed reports as they come. That it succeeds means that all was received, and nothing else.
+
+It also takes what Debian's runmirrors sends, "sync:archive:NAME sync:all" and its kin, for modules whose section has push = ["NAME"]. Such a push is not
+signed and does not say what has changed, so the upstream is asked, and looked through where it cannot tell. Its success means that all is done; one
+that is refused or fails ends with 255, the only status that runmirrors does not take for success.`,
 		Example: `  restrict,command="mirrorbus receive" ssh-ed25519 AAAA… master     (a line of ~/.ssh/authorized_keys)
   master$ ssh mirror1 have fedora
   master$ ssh mirror1 < announcement`,
@@ -46,13 +50,16 @@ func (a *app) receive(ctx context.Context, wait, alone bool) error {
 	}
 	conf, err := a.mirrorConfig()
 	if err != nil {
-		return err
+		return notDone(order, err)
 	}
 	section, ok := conf.Transport[ssh.Name].(*ssh.MirrorConfig)
-	if !ok {
+	if !ok && order.Verb != forced.Sync {
 		return fault.With(errors.New("the configuration has no [transport.ssh]"), fault.Config, "add the section; its defaults will do")
 	}
 	from, _, _ := strings.Cut(os.Getenv("SSH_CONNECTION"), " ")
+	if order.Verb == forced.Sync {
+		return a.receiveSync(ctx, conf, told{order.Sync, from, wait || order.Sync.Callback, alone})
+	}
 	door := forced.Door{Socket: string(section.Socket), From: from, In: a.in, Out: a.out}
 	if wait {
 		door.Wait = longestWork

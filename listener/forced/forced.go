@@ -28,12 +28,14 @@ const (
 	Push  Verb = "push"  // a master that stays connected: the protocol of transports/ssh
 	Lines Verb = "lines" // announcements on standard input, or one as the command itself
 	Have  Verb = "have"  // where a module stands
+	Sync  Verb = "sync"  // something has changed, as runmirrors tells Debian's mirrors
 )
 
 // An Order is a command that was understood.
 type Order struct {
 	Verb   Verb
 	Module event.Module // Have
+	Sync   Told         // Sync
 	Body   []byte       // Lines: what is handed over; nil: it is still to be read from standard input
 }
 
@@ -53,13 +55,16 @@ func Parse(command string) (Order, error) {
 	case words[0] == "have" && len(words) == 2:
 		m, err := event.ParseModule(words[1])
 		return Order{Verb: Have, Module: m}, fault.With(err, fault.Usage, grammar)
+	case strings.HasPrefix(words[0], syncWord):
+		told, err := parseSync(command)
+		return Order{Verb: Sync, Sync: told}, err
 	case strings.HasPrefix(command, event.Magic+" "):
 		return Order{Verb: Lines, Body: []byte(command)}, nil
 	}
 	return Order{}, fault.With(fmt.Errorf("command %.80q is not known", command), fault.Usage, grammar)
 }
 
-const grammar = `ask for nothing, with signed lines on standard input; or for one signed line, "have MODULE", or "push v1"`
+const grammar = `ask for nothing, with signed lines on standard input; or for one signed line, "have MODULE", "push v1", or "sync:archive:NAME sync:all"`
 
 // A Door is one call of `mirrorbus receive`.
 type Door struct {
