@@ -87,6 +87,9 @@ type Module struct {
 	NoExport       bool    // do not carry .mirrorbus/ on
 	Pushed         bool    // who may push need not say what has changed: an upstream that exports nothing is fetched whole
 
+	Trace    string // name of a trace file that tells when the tree was brought up to date, "" for none; Rules must leave it alone
+	Upstream string // for the trace file
+
 	Pre, Post   []string // hooks, see hooks.go
 	HookTimeout time.Duration
 

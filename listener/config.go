@@ -10,6 +10,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/internal/identity"
+	"github.com/mirrorbus/mirrorbus/listener/trace"
 )
 
 // A Config is the configuration of a mirror.
@@ -58,6 +59,8 @@ type ModuleConfig struct {
 
 	Push      []string        `toml:"push"`       // names of the archive in pushes that do not say what has changed; "" for those that name none
 	PushEvery config.Duration `toml:"push_every"` // for such pushes everything is looked through four times at once, and then once in this time
+
+	Trace string `toml:"trace"` // name of a trace file to write below project/trace, as Debian's mirrors have one; none if empty
 
 	Exec        []string        `toml:"exec"` // run this instead of rsync: paths on standard input, NUL-separated
 	Pre         []string        `toml:"pre"`  // command before a batch; if it fails the batch is tried again later
@@ -139,6 +142,12 @@ func (m *ModuleConfig) Validate() error {
 		if !IsArchive(a) {
 			return config.Fault("push", fmt.Sprintf("%.80q is no name of an archive", a), `write letters, digits, ".", "_" and "-", at most 64; or "" for pushes that name none`)
 		}
+	}
+	switch {
+	case m.Trace != "" && !trace.Valid(m.Trace):
+		return config.Fault("trace", fmt.Sprintf("%.80q is no name of a trace file", m.Trace), "write the name of this host")
+	case m.Trace != "" && len(m.FollowLinks) > 0:
+		return config.Fault("trace", "does not go with follow_links", "leave one of them out")
 	}
 	if _, err := filter.Parse(m.Filter); err != nil {
 		return config.Fault("filter", err.Error(), "the rules are those of rsync(1), FILTER RULES")

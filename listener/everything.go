@@ -211,6 +211,9 @@ func (b *batch) synced(ctx context.Context, whole bool) error {
 	if err := b.w.a.inbox.Pushed(ctx, b.w.m.Name, b.v.Push.Asked, whole, true, now); err != nil {
 		return err
 	}
+	if whole {
+		b.trace("ssh", now)
+	}
 	b.w.log.Info("brought what a push was about", "push", b.v.Push.Asked, "whole", whole, "files", b.done.Files, "bytes", b.done.Bytes, "deleted", b.done.Deleted)
 	return nil
 }
