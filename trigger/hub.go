@@ -19,6 +19,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/bookmark"
 	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
@@ -52,7 +53,7 @@ func (h *Hub) AddOutlets(outlets ...outlet.Outlet) { h.outlets.Add(outlets...) }
 
 // Env is what the hub lends to its transports.
 func (h *Hub) Env(signer ssh.Signer) transports.Env {
-	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog}
+	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog, Bookmarks: bookmark.Store{DB: h.journal.DB()}}
 }
 
 // Run serves until ctx ends or something breaks that trying again does not mend.

@@ -44,3 +44,17 @@ func writeRunmirrors(ts *testscript.TestScript, _ bool, args []string) {
 	line := fmt.Sprintf("%s mirror1 127.0.0.1 %s -p %s\n", args[1], ts.Getenv("SSHD_USER"), port)
 	ts.Check(os.WriteFile(filepath.Join(dir, "runmirrors-"+args[0]+".mirror"), []byte(line), 0o644))
 }
+
+// ftpsyncCommand configures the packaged ftpsync to keep copy/debian as the rsync daemon's module fedora is, and returns what sshd is to run.
+func ftpsyncCommand(ts *testscript.TestScript) string {
+	conf := ts.MkAbs(".config/ftpsync")
+	for _, dir := range []string{conf, ts.MkAbs("copy/debian"), ts.MkAbs("log")} {
+		ts.Check(os.MkdirAll(dir, 0o755))
+	}
+	text := fmt.Sprintf("MIRRORNAME=copy\nTO=%q\nRSYNC_SOURCE=%q\nRSYNC_HOST=127.0.0.1\nLOGDIR=%q\nEXCLUDE=--exclude=/.mirrorbus/\nHOOK1=%q\nmailf() { :; }\n",
+		ts.MkAbs("copy/debian")+"/", ts.Getenv("RSYNC")+"/fedora/", ts.MkAbs("log"), ts.MkAbs("hook1"))
+	ts.Check(os.WriteFile(filepath.Join(conf, "ftpsync-debian.conf"), []byte(text), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("hook1"), []byte("#!/bin/sh\nwhile [ -e "+ts.MkAbs("hold")+" ]; do sleep 0.1; done\n"), 0o755))
+	home := ts.MkAbs(".")
+	return fmt.Sprintf("env HOME=%s BASEDIR=%[1]s LOGNAME=nobody PATH=%s ftpsync", home, os.Getenv("PATH"))
+}

@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 )
 
-// startSSHD starts an sshd that runs a command of the program, whatever it is asked for: sshd COMMAND…. $SSHD is its host:port, $SSHD_USER and $SSHD_KEY whom it
+// startSSHD starts an sshd that runs a command of the program, or the packaged ftpsync, whatever it is asked for: sshd COMMAND…. $SSHD is its host:port, $SSHD_USER and $SSHD_KEY whom it
 // lets in, $SSHD_KNOWN the file with its host key, and $SSH the client with all of that.
 func startSSHD(ts *testscript.TestScript, _ bool, args []string) {
 	program, err := lookUp("mirrorbus", ts.Getenv("PATH"))
@@ -21,7 +21,11 @@ func startSSHD(ts *testscript.TestScript, _ bool, args []string) {
 			args[i] = ts.MkAbs(a)
 		}
 	}
-	s := testenv.StartSSHD(sceneOf(ts).t, program+" "+strings.Join(args, " "))
+	command := program + " " + strings.Join(args, " ")
+	if args[0] == "ftpsync" {
+		command = ftpsyncCommand(ts)
+	}
+	s := testenv.StartSSHD(sceneOf(ts).t, command)
 	for name, value := range map[string]string{
 		"SSHD": fmt.Sprint("127.0.0.1:", s.Port), "SSHD_USER": s.User, "SSHD_KEY": s.KeyFile, "SSHD_KNOWN": s.KnownHosts, "SSH": strings.Join(s.Shell(), " ") + " -T 127.0.0.1",
 	} {

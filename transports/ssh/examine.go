@@ -33,6 +33,10 @@ func (m *Master) examine(ctx context.Context) []transports.Finding {
 		calls.Go(func() {
 			c := &caller{m: m, at: m.filled(at)}
 			what := fmt.Sprintf("%s at %s", at.Name, at.Address)
+			if at.Speaks == speaksFtpsync {
+				found[i] = c.knock(ctx, what)
+				return
+			}
 			n, took, err := c.ask(ctx)
 			switch {
 			case err != nil:
@@ -44,6 +48,16 @@ func (m *Master) examine(ctx context.Context) []transports.Finding {
 	}
 	calls.Wait()
 	return found
+}
+
+// knock tries whether a mirror that runs ftpsync lets the master in. Whatever it were asked would make it look through everything.
+func (c *caller) knock(ctx context.Context, what string) transports.Finding {
+	l, err := c.connect(ctx)
+	if err != nil {
+		return transports.Bad(what, "its text says what to change; a mirror that is away for a while is told later", err)
+	}
+	l.close()
+	return transports.Good(what + " lets us in; it runs ftpsync, and reports nothing")
 }
 
 // ask connects to the mirror and hears how many modules it subscribes to.
