@@ -51,10 +51,12 @@ func ftpsyncCommand(ts *testscript.TestScript) string {
 	for _, dir := range []string{conf, ts.MkAbs("copy/debian"), ts.MkAbs("log")} {
 		ts.Check(os.MkdirAll(dir, 0o755))
 	}
-	text := fmt.Sprintf("MIRRORNAME=copy\nTO=%q\nRSYNC_SOURCE=%q\nRSYNC_HOST=127.0.0.1\nLOGDIR=%q\nEXCLUDE=--exclude=/.mirrorbus/\nHOOK1=%q\nmailf() { :; }\n",
-		ts.MkAbs("copy/debian")+"/", ts.Getenv("RSYNC")+"/fedora/", ts.MkAbs("log"), ts.MkAbs("hook1"))
+	text := fmt.Sprintf("MIRRORNAME=copy\nTO=%q\nRSYNC_SOURCE=%q\nRSYNC_HOST=127.0.0.1\nLOGDIR=%q\nEXCLUDE=--exclude=/.mirrorbus/\nHOOK1=%q\nHOOK4=%q\nmailf() { :; }\n",
+		ts.MkAbs("copy/debian")+"/", ts.Getenv("RSYNC")+"/fedora/", ts.MkAbs("log"), ts.MkAbs("hook1"), ts.MkAbs("hook4"))
 	ts.Check(os.WriteFile(filepath.Join(conf, "ftpsync-debian.conf"), []byte(text), 0o644))
-	ts.Check(os.WriteFile(ts.MkAbs("hook1"), []byte("#!/bin/sh\nwhile [ -e "+ts.MkAbs("hold")+" ]; do sleep 0.1; done\n"), 0o755))
+	for name, hold := range map[string]string{"hook1": "hold", "hook4": "holdtail"} { // stand still before the first stage, and when all is done but the end
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte("#!/bin/sh\nwhile [ -e "+ts.MkAbs(hold)+" ]; do echo >"+ts.MkAbs("at-"+name)+"; sleep 0.1; done\n"), 0o755))
+	}
 	home := ts.MkAbs(".")
 	return fmt.Sprintf("env HOME=%s BASEDIR=%[1]s LOGNAME=nobody PATH=%s ftpsync", home, os.Getenv("PATH"))
 }
