@@ -61,6 +61,7 @@ func (a *app) receive(ctx context.Context, wait, alone bool) error {
 		return a.receiveSync(ctx, conf, told{order.Sync, from, wait || order.Sync.Callback, alone})
 	}
 	door := forced.Door{Socket: string(section.Socket), From: from, In: a.in, Out: a.out}
+	door.Patience = section.WriteTimeout.Duration
 	if wait {
 		door.Wait = longestWork
 	}

@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 //	sshd COMMAND…          an sshd whose forced command is one of the program; $SSH is a client of it
 //	ftpsync                ends the script where that package is not; runmirrors ARCHIVE TYPE configures the program of that name
 //	plain SETTING…         a mirror of the rsync daemon's module debian, whose master knows nothing of mirrorbus
+//	restrict COMMAND…      the key of that sshd gets the line of authorized_keys that deploy/ssh has
 //	impostor, inject, forge  a false hub, and what it says
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
@@ -57,7 +58,7 @@ func TestScripts(t *testing.T) {
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
 			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD,
-			"ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
+			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,21 @@ func startSSHD(ts *testscript.TestScript, _ bool, args []string) {
 	} {
 		ts.Setenv(name, value)
 	}
+}
+
+// restrictSSHD writes the line of authorized_keys as deploy/ssh has it: restrict COMMAND….
+func restrictSSHD(ts *testscript.TestScript, _ bool, args []string) {
+	program, err := lookUp("mirrorbus", ts.Getenv("PATH"))
+	ts.Check(err)
+	for i, a := range args {
+		if strings.HasSuffix(a, ".toml") {
+			args[i] = ts.MkAbs(a)
+		}
+	}
+	file := filepath.Join(filepath.Dir(ts.Getenv("SSHD_KEY")), "authorized_keys")
+	line, err := os.ReadFile(file)
+	ts.Check(err)
+	ts.Check(os.WriteFile(file, fmt.Appendf(nil, "restrict,command=\"%s %s\" %s", program, strings.Join(args, " "), line), 0o600))
 }
 
 // lookUp finds a program in a path that is not this process's own.
