@@ -82,10 +82,15 @@ func (p *plain) push(a *listener.Agent, whole bool) uint64 {
 // done makes sure that a push is done, and the tree as the upstream's.
 func (p *plain) done(a *listener.Agent, n uint64) {
 	p.t.Helper()
+	p.await(a, n, true)
+	p.same(a, 0)
+}
+
+func (p *plain) await(a *listener.Agent, n uint64, whole bool) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), waitLong)
 	defer cancel()
-	p.must(a.AwaitPush(ctx, pub, n, true, func(string) error { return nil }))
-	p.same(a, 0)
+	p.must(a.AwaitPush(ctx, pub, n, whole, func(string) error { return nil }))
 }
 
 // An upstream that exports nothing is fetched once by itself; a push brings what has changed since; one of the first stage brings content and no index.
@@ -105,7 +110,7 @@ func TestPushBringsWhatAPlainUpstreamHas(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	p.must(a.Reconcile(t.Context(), pub))
-	p.must(a.AwaitPush(t.Context(), pub, first, false, nil))
+	p.await(a, first, false)
 	if text, err := os.ReadFile(filepath.Join(p.dest, "dists/Release")); err != nil || !strings.Contains(string(text), "pool/1") {
 		t.Errorf("after the first stage the index is %q, %v", text, err)
 	}

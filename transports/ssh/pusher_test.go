@@ -90,6 +90,9 @@ func TestAMirrorThatRunsFtpsyncIsToldOnceAfterWhatItIsAt(t *testing.T) {
 	must(t, os.Remove(filepath.Join(r.dir, "hold")))
 	r.settled(m, 2)
 	publish("e.3.head.1700000300")
+	if !strings.Contains(note(m), "each has done what it was last told") {
+		t.Errorf("a head that says nothing new: %s", note(m))
+	}
 	must(t, m.transport.Publish(t.Context(), msg(transports.Topic{Kind: transports.Announce, Module: "other"}, "o.1")))
 	publish("e.4")
 	r.settled(m, 3)
