@@ -56,7 +56,7 @@ func (c *caller) knock(ctx context.Context, what string) transports.Finding {
 	if err != nil {
 		return transports.Bad(what, "its text says what to change; a mirror that is away for a while is told later", err)
 	}
-	l.close()
+	l.Close()
 	return transports.Good(what + " lets us in; it runs ftpsync, and reports nothing")
 }
 
@@ -71,8 +71,8 @@ func (c *caller) ask(ctx context.Context) (topics int, took time.Duration, err e
 	if err != nil {
 		return 0, 0, err
 	}
-	defer l.close()
-	stop := context.AfterFunc(ctx, func() { l.tcp.Close() }) //nolint:errcheck // reading says so
+	defer l.Close()
+	stop := context.AfterFunc(ctx, l.HangUp)
 	defer stop()
 	far, err := start(l, pushCommand)
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/line"
 	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
@@ -177,17 +177,13 @@ func (p *pusher) push(ctx context.Context) error {
 	defer fail(nil)
 	l, err := p.connect(ctx)
 	if err != nil {
-		return preferCause(ctx, err)
+		return line.Prefer(ctx, err)
 	}
-	defer l.close()
-	closed := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		l.tcp.Close() //nolint:errcheck // everything that still reads or writes says so
-		close(closed)
-	})
+	defer l.Close()
+	closed := l.EndWith(ctx)
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		wire.KeepAlive(ctx, l.client, p.m.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("%s: %w", p.at.Address, err)) })
+		wire.KeepAlive(ctx, l.Client, p.m.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("%s: %w", p.at.Address, err)) })
 	})
 	err = p.run(l)
 	if ctx.Err() != nil {
@@ -200,7 +196,7 @@ func (p *pusher) push(ctx context.Context) error {
 }
 
 // connect dials with those who are on their way to a connection, and takes the deadline of dialling off: ftpsync may work for hours.
-func (c *caller) connect(ctx context.Context) (*line, error) {
+func (c *caller) connect(ctx context.Context) (*line.Line, error) {
 	if err := c.m.dialling.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -209,16 +205,16 @@ func (c *caller) connect(ctx context.Context) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.tcp.SetDeadline(time.Time{}); err != nil {
-		l.close()
-		return nil, fmt.Errorf("%s: %w", c.at.Address, err)
+	if err := l.Settled(); err != nil {
+		l.Close()
+		return nil, err
 	}
 	return l, nil
 }
 
 // run runs the forced command, which knows by the words what to do. Only status 0 means that it is done.
-func (p *pusher) run(l *line) error {
-	session, err := l.client.NewSession()
+func (p *pusher) run(l *line.Line) error {
+	session, err := l.Client.NewSession()
 	if err != nil {
 		return fmt.Errorf("%s: session: %w", p.at.Address, err)
 	}
