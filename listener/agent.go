@@ -85,6 +85,10 @@ type Module struct {
 	MaxDelete      int     // a batch that deletes more names is held for confirmation; 0 means 10,000
 	MaxDeleteRatio float64 // likewise, of the module's names; 0 means 0.2
 	NoExport       bool    // do not carry .mirrorbus/ on
+	Pushed         bool    // who may push need not say what has changed: an upstream that exports nothing is fetched whole
+
+	Trace    string // name of a trace file that tells when the tree was brought up to date, "" for none; Rules must leave it alone
+	Upstream string // for the trace file
 
 	Pre, Post   []string // hooks, see hooks.go
 	HookTimeout time.Duration
@@ -229,8 +233,9 @@ type worker struct {
 	look    time.Time // when the upstream's head is to be looked at; zero: no need
 	looked  time.Time
 	running running
-	lost    string // why only a comparison with the manifest helps, "" if it need not be
-	broken  error  // why the stored state could not be read or written, nil if it could
+	lost    string        // why only a comparison with the manifest helps, "" if it need not be
+	broken  error         // why the stored state could not be read or written, nil if it could
+	news    chan struct{} // closed when something has changed that pushes wait for; nil if none waits
 }
 
 func newWorker(a *Agent, m Module) *worker {

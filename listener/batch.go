@@ -298,6 +298,7 @@ func (b *batch) finish(ctx context.Context) error {
 	if len(b.unsafe) > 0 {
 		b.w.log.Info("links left out, they lead out of the module", "serial", b.through, "links", len(b.unsafe))
 	}
+	b.trace("mirrorbus", now)
 	b.w.a.o.Reported()
 	token(b.w.wakeFlips)
 	return nil

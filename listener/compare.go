@@ -25,6 +25,8 @@ func (w *worker) compare(ctx context.Context, v pace.View) error {
 	w.stage("compare with the manifest")
 	h, err := w.upstreamHead(ctx, Along{Manifest: true})
 	switch {
+	case errors.Is(err, errNotExported) && v.Epoch == "" && v.Head == nil && w.m.Pushed:
+		return w.everything(ctx, v)
 	case errors.Is(err, errNotExported) && v.Epoch == "" && v.Now.Sub(v.Created) < w.a.o.Patience:
 		return &laterError{manifestPause, "the upstream exports nothing yet; it may be new itself"}
 	case errors.Is(err, errNotExported) && v.Head != nil:

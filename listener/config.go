@@ -2,12 +2,15 @@ package listener
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/internal/identity"
+	"github.com/mirrorbus/mirrorbus/listener/trace"
 )
 
 // A Config is the configuration of a mirror.
@@ -54,6 +57,11 @@ type ModuleConfig struct {
 	MaxDeleteRatio float64         `toml:"max_delete_ratio"` // likewise, of the module's names; 0.2 is a fifth
 	FullEvery      config.Duration `toml:"full_every"`       // at most one full rsync in this time
 
+	Push      []string        `toml:"push"`       // names of the archive in pushes that do not say what has changed; "" for those that name none
+	PushEvery config.Duration `toml:"push_every"` // for such pushes everything is looked through four times at once, and then once in this time
+
+	Trace string `toml:"trace"` // name of a trace file to write below project/trace, as Debian's mirrors have one; none if empty
+
 	Exec        []string        `toml:"exec"` // run this instead of rsync: paths on standard input, NUL-separated
 	Pre         []string        `toml:"pre"`  // command before a batch; if it fails the batch is tried again later
 	Post        []string        `toml:"post"` // command after a batch
@@ -76,6 +84,7 @@ func (m *ModuleConfig) fillDefaults() {
 	setDefault(&m.MaxDelete, 10_000)
 	setDefault(&m.MaxDeleteRatio, 0.2)
 	setDefault(&m.FullEvery.Duration, 6*time.Hour)
+	setDefault(&m.PushEvery.Duration, time.Minute)
 	setDefault(&m.HookTimeout.Duration, 5*time.Minute)
 	if len(m.Last) == 0 {
 		m.Last = []string{"generic"}
@@ -91,19 +100,26 @@ func setDefault[T comparable](v *T, to T) {
 
 // Validate checks what the types cannot, and fills the defaults of modules.
 func (c *Config) Validate() error {
-	if len(c.Grants) == 0 {
+	told := func(m ModuleConfig) bool { return len(m.Push) == 0 }
+	if len(c.Grants) == 0 && (len(c.Modules) == 0 || slices.ContainsFunc(c.Modules, told)) {
 		return config.Fault("grant", "is missing", "add a [[grant]] that says who may announce which modules")
 	}
 	if len(c.Modules) == 0 {
 		return config.Fault("module", "is missing", "add a [[module]] with name, path and upstream")
 	}
-	seen := map[string]bool{}
+	seen, archives := map[string]bool{}, map[string]bool{}
 	for i := range c.Modules {
 		m := &c.Modules[i]
 		if seen[m.Name] {
 			return config.Fault("module", fmt.Sprintf("%s stands twice", m.Name), "give each module a name of its own")
 		}
 		seen[m.Name] = true
+		for _, a := range m.Push {
+			if archives[a] {
+				return config.Fault("push", fmt.Sprintf("%q stands twice", a), "give each archive to one module")
+			}
+			archives[a] = true
+		}
 		m.fillDefaults()
 	}
 	return nil
@@ -122,10 +138,26 @@ func (m *ModuleConfig) Validate() error {
 			return err
 		}
 	}
+	for _, a := range m.Push {
+		if !IsArchive(a) {
+			return config.Fault("push", fmt.Sprintf("%.80q is no name of an archive", a), `write letters, digits, ".", "_" and "-", at most 64; or "" for pushes that name none`)
+		}
+	}
+	switch {
+	case m.Trace != "" && !trace.Valid(m.Trace):
+		return config.Fault("trace", fmt.Sprintf("%.80q is no name of a trace file", m.Trace), "write the name of this host")
+	case m.Trace != "" && len(m.FollowLinks) > 0:
+		return config.Fault("trace", "does not go with follow_links", "leave one of them out")
+	}
 	if _, err := filter.Parse(m.Filter); err != nil {
 		return config.Fault("filter", err.Error(), "the rules are those of rsync(1), FILTER RULES")
 	}
 	return nil
+}
+
+// IsArchive tells whether a push may name an archive so, or not name one.
+func IsArchive(name string) bool {
+	return len(name) <= 64 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // Validate checks one grant.

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/listener/hook"
+	"github.com/mirrorbus/mirrorbus/listener/trace"
 )
 
 // hook runs an operator's command before or after a batch, in the module's directory. It finds in its environment:
@@ -49,6 +51,17 @@ func (b *batch) hook(ctx context.Context, argv []string, stage string, outcome e
 		return fmt.Errorf("%s hook: %w", stage, err)
 	}
 	return nil
+}
+
+// trace writes the module's trace file. What was applied is applied without it.
+func (b *batch) trace(trigger string, now time.Time) {
+	if b.w.m.Trace == "" {
+		return
+	}
+	x := trace.Trace{Started: b.started, Finished: now, Upstream: b.w.m.Upstream, Trigger: trigger, Received: b.done.Received}
+	if err := trace.Write(b.w.m.Dir, b.w.m.Trace, x); err != nil {
+		b.w.log.Warn("the trace file is not written", "error", err)
+	}
 }
 
 func outcomeEnv(err error) []string {

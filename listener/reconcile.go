@@ -54,6 +54,7 @@ func (w *worker) batches(ctx context.Context) time.Time {
 		if err != nil {
 			return w.stateBroken(ctx, err)
 		}
+		w.tell()
 		act := w.pace.Decide(v)
 		if act.Do == pace.Wait {
 			if w.exportHead(ctx) {
@@ -128,6 +129,8 @@ func (w *worker) do(ctx context.Context, v pace.View, act pace.Action) error {
 		return w.journal(ctx, v)
 	case pace.Compare:
 		return w.compare(ctx, v)
+	case pace.Push:
+		return w.pushed(ctx, v)
 	}
 	return w.live(ctx, v, act.Through)
 }

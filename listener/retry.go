@@ -58,6 +58,13 @@ type pathError struct {
 func (e *pathError) Error() string { return fmt.Sprintf("%.300q: %v", e.path, e.err) }
 func (e *pathError) Unwrap() error { return e.err }
 
+// An unfinishedError says that the upstream is being brought up to date itself: its indexes may name what it does not have.
+type unfinishedError struct{ file string }
+
+func (e *unfinishedError) Error() string {
+	return fmt.Sprintf("the upstream is itself being brought up to date (%.300q is there): waiting until it is done", e.file)
+}
+
 // failureOf says what an error is to those who decide what comes next.
 func failureOf(err error, through event.Serial) pace.Failure {
 	f := pace.Failure{Cause: causeOf(err), Error: err.Error(), Path: pathOf(err), Through: through}
@@ -70,13 +77,14 @@ func failureOf(err error, through event.Serial) pace.Failure {
 
 func causeOf(err error) pace.Cause {
 	var behind *behindError
+	var unfinished *unfinishedError
 	var ahead *aheadError
 	var held *heldError
 	var failed *rsync.Error
 	var later *laterError
 	var exit *hook.ExitError
 	switch {
-	case errors.As(err, &behind):
+	case errors.As(err, &behind), errors.As(err, &unfinished):
 		return pace.NotReady
 	case errors.As(err, &ahead):
 		return pace.IndexAhead

@@ -112,6 +112,7 @@ func (b *batch) took(name plan.StageName, j rsync.Job, res rsync.Result) {
 		res.Files, res.Bytes, res.Changes = 0, 0, 0
 	}
 	b.done.Files, b.done.Bytes, b.done.Deleted = b.done.Files+res.Files, b.done.Bytes+res.Bytes, b.done.Deleted+res.Deleted
+	b.done.Received += res.Received
 	b.w.add(res)
 	for _, link := range res.Unsafe {
 		if b.unsafe == nil {

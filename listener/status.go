@@ -37,6 +37,10 @@ type ModuleStatus struct {
 	Skew      float64      `json:"clock_skew_seconds,omitempty"`
 	FlipsWait int          `json:"flips_waiting,omitempty"`
 
+	Pushes     uint64 `json:"pushes,omitempty"`      // how often somebody has said that something has changed, and not what
+	PushesDone uint64 `json:"pushes_done,omitempty"` // the newest of these for which everything was brought
+	PushFrom   string `json:"push_from,omitempty"`   // whence the newest came
+
 	Error    string    `json:"error,omitempty"`
 	Path     string    `json:"path,omitempty"` // that the error is about; invalid UTF-8 is replaced
 	Attempts int       `json:"attempts,omitempty"`
@@ -143,6 +147,7 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 		Module: s.Name, Epoch: s.Epoch, Applied: s.Applied, AppliedAt: s.AppliedAt, Heard: s.Top, FlipsWait: len(s.Flips),
 		Error: s.Trouble.Error, Path: strings.ToValidUTF8(s.Trouble.Path, "\uFFFD"), Attempts: s.Trouble.Attempts, Next: s.Trouble.Next,
 	}
+	m.Pushes, m.PushesDone, m.PushFrom = s.Push.Asked, s.Push.WholeDone, s.Push.From
 	if m.HeardVia, err = w.a.inbox.CameBy(ctx, w.m.Name); err != nil {
 		return ModuleStatus{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/bookmark"
 	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
@@ -52,8 +53,10 @@ func (h *Hub) AddOutlets(outlets ...outlet.Outlet) { h.outlets.Add(outlets...) }
 
 // Env is what the hub lends to its transports.
 func (h *Hub) Env(signer ssh.Signer) transports.Env {
-	return transports.Env{Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog,
-		Talk: transports.Talk{Ask: h.Ask, Tell: h.Tell}}
+	return transports.Env{
+		Self: h.conf.Name, Log: h.log, Signer: signer, PeerName: h.peerName, Allowed: h.allowed, Backlog: h.backlog, Bookmarks: bookmark.Store{DB: h.journal.DB()},
+		Talk: transports.Talk{Ask: h.Ask, Tell: h.Tell},
+	}
 }
 
 // Run serves until ctx ends or something breaks that trying again does not mend.

@@ -13,6 +13,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event/signers"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/bookmark"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
 	"github.com/mirrorbus/mirrorbus/trigger/collector"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
@@ -38,7 +39,7 @@ func OpenParts(ctx context.Context, conf *Config, log *slog.Logger) (*Parts, err
 		return nil, err
 	}
 	p.Journal, err = journal.Open(ctx, string(conf.State), journal.Options{
-		Signer: p.Signer, Schema: []sqlite.Component{outbox.Schema(), obeyed()}, LockWait: lockWait,
+		Signer: p.Signer, Schema: []sqlite.Component{outbox.Schema(), bookmark.Schema(), obeyed()}, LockWait: lockWait,
 		Outbox: func(ctx context.Context, tx *sql.Tx, a journal.Appended) error {
 			return send(ctx, tx, a, conf.Transport.Names())
 		},

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -56,7 +57,7 @@ func (a *app) mirrorConfig() (*listener.Config, error) {
 	return &c, asConfigFault(config.File(path, &c))
 }
 
-// role tells which side the configuration is of: only a mirror grants anything.
+// role tells which side the configuration is of: only a mirror grants anything, or takes pushes.
 func (a *app) role() (transports.Role, error) {
 	path, err := a.configFile(masterFile, mirrorFile)
 	if err != nil {
@@ -67,10 +68,18 @@ func (a *app) role() (transports.Role, error) {
 		return "", asConfigFault(err)
 	}
 	var file map[string]any
-	if toml.Unmarshal(data, &file) == nil && file["grant"] != nil {
+	if toml.Unmarshal(data, &file) == nil && (file["grant"] != nil || takesPushes(file["module"])) {
 		return transports.Mirror, nil
 	}
 	return transports.Master, nil
+}
+
+func takesPushes(modules any) bool {
+	list, _ := modules.([]any)
+	return slices.ContainsFunc(list, func(m any) bool {
+		section, _ := m.(map[string]any)
+		return section["push"] != nil
+	})
 }
 
 func sections(role transports.Role) config.Sections {

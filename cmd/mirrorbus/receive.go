@@ -29,6 +29,10 @@ is in SSH_ORIGINAL_COMMAND. It hands over signed lines from standard input, one 
 stays connected ("push v1"), and answers "have MODULE" with EPOCH:SERIAL. Anything else is refused. It prints "received MODULE SERIAL" when the agent
 has an announcement safe, and then the mirror's signed reports as they come. That it succeeds means that all was received, and nothing else.
 
+It also takes what Debian's runmirrors sends, "sync:archive:NAME sync:all" and its kin, for modules whose section has push = ["NAME"]. Such a push is not
+signed and does not say what has changed, so the upstream is asked, and looked through where it cannot tell. Its success means that all is done; one
+that is refused or fails ends with 255, the only status that runmirrors does not take for success.
+
 With --mail it hands one mail from standard input to the daemon, for a mail server that pipes mail into programs. Its exit status is then for that: 0 the
 mail is stored, or of no use; 75 keep it and come again; 77 send it back. It prints nothing, or one line that begins with "4.3.0" or "5.7.1".`,
 		Example: `  restrict,command="mirrorbus receive" ssh-ed25519 AAAA… master     (a line of ~/.ssh/authorized_keys)
@@ -58,14 +62,18 @@ func (a *app) receive(ctx context.Context, wait, alone bool) error {
 	}
 	conf, err := a.mirrorConfig()
 	if err != nil {
-		return err
+		return notDone(order, err)
 	}
 	section, ok := conf.Transport[ssh.Name].(*ssh.MirrorConfig)
-	if !ok {
+	if !ok && order.Verb != forced.Sync {
 		return fault.With(errors.New("the configuration has no [transport.ssh]"), fault.Config, "add the section; its defaults will do")
 	}
 	from, _, _ := strings.Cut(os.Getenv("SSH_CONNECTION"), " ")
+	if order.Verb == forced.Sync {
+		return a.receiveSync(ctx, conf, told{order.Sync, from, wait || order.Sync.Callback, alone})
+	}
 	door := forced.Door{Socket: string(section.Socket), From: from, In: a.in, Out: a.out}
+	door.Patience = section.WriteTimeout.Duration
 	if wait {
 		door.Wait = longestWork
 	}

@@ -46,6 +46,9 @@ func TestMain(m *testing.M) {
 //	broker freeze|thaw     the RabbitMQ hangs, and goes on
 //	sshd COMMAND…          an sshd whose forced command is one of the program; $SSH is a client of it
 //	postfix COMMAND…       a mail server that pipes mail for ANY@pipe.test into a command of the program
+//	ftpsync                ends the script where that package is not; runmirrors ARCHIVE TYPE configures the program of that name
+//	plain SETTING…         a mirror of the rsync daemon's module debian, whose master knows nothing of mirrorbus
+//	restrict COMMAND…      the key of that sshd gets the line of authorized_keys that deploy/ssh has
 //	impostor, inject, forge  a false hub, and what it says
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
@@ -57,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
 			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix,
 			"irc": startIRC, "says": says, "hears": hears,
+			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)

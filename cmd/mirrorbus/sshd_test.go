@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 )
 
-// startSSHD starts an sshd that runs a command of the program, whatever it is asked for: sshd COMMAND…. $SSHD is its host:port, $SSHD_USER and $SSHD_KEY whom it
+// startSSHD starts an sshd that runs a command of the program, or the packaged ftpsync, whatever it is asked for: sshd COMMAND…. $SSHD is its host:port, $SSHD_USER and $SSHD_KEY whom it
 // lets in, $SSHD_KNOWN the file with its host key, and $SSH the client with all of that.
 func startSSHD(ts *testscript.TestScript, _ bool, args []string) {
 	program, err := lookUp("mirrorbus", ts.Getenv("PATH"))
@@ -21,12 +22,31 @@ func startSSHD(ts *testscript.TestScript, _ bool, args []string) {
 			args[i] = ts.MkAbs(a)
 		}
 	}
-	s := testenv.StartSSHD(sceneOf(ts).t, program+" "+strings.Join(args, " "))
+	command := program + " " + strings.Join(args, " ")
+	if args[0] == "ftpsync" {
+		command = ftpsyncCommand(ts)
+	}
+	s := testenv.StartSSHD(sceneOf(ts).t, command)
 	for name, value := range map[string]string{
 		"SSHD": fmt.Sprint("127.0.0.1:", s.Port), "SSHD_USER": s.User, "SSHD_KEY": s.KeyFile, "SSHD_KNOWN": s.KnownHosts, "SSH": strings.Join(s.Shell(), " ") + " -T 127.0.0.1",
 	} {
 		ts.Setenv(name, value)
 	}
+}
+
+// restrictSSHD writes the line of authorized_keys as deploy/ssh has it: restrict COMMAND….
+func restrictSSHD(ts *testscript.TestScript, _ bool, args []string) {
+	program, err := lookUp("mirrorbus", ts.Getenv("PATH"))
+	ts.Check(err)
+	for i, a := range args {
+		if strings.HasSuffix(a, ".toml") {
+			args[i] = ts.MkAbs(a)
+		}
+	}
+	file := filepath.Join(filepath.Dir(ts.Getenv("SSHD_KEY")), "authorized_keys")
+	line, err := os.ReadFile(file)
+	ts.Check(err)
+	ts.Check(os.WriteFile(file, fmt.Appendf(nil, "restrict,command=\"%s %s\" %s", program, strings.Join(args, " "), line), 0o600))
 }
 
 // lookUp finds a program in a path that is not this process's own.

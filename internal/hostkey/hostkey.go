@@ -55,8 +55,12 @@ func Known(file, address string) (Trust, error) {
 		return Trust{}, fmt.Errorf("known hosts: %w", err)
 	}
 	t := Trust{known: db.HostKeyCallback(), first: db.HostKeyAlgorithms(address)}
+	signed := false
 	for _, key := range db.HostKeys(address) {
-		t.want = append(t.want, ssh.FingerprintSHA256(key))
+		t.want, signed = append(t.want, ssh.FingerprintSHA256(key)), signed || key.Cert
+	}
+	if signed { // an authority signs keys of any type, not of its own alone
+		t.first = append(certificates(), slices.DeleteFunc(t.first, isCertificate)...)
 	}
 	if len(t.want) == 0 {
 		return Trust{}, fmt.Errorf("%s %w %s", file, ErrUnknown, knownhosts.Normalize(address))
@@ -64,6 +68,13 @@ func Known(file, address string) (Trust, error) {
 	t.first = slices.DeleteFunc(t.first, func(a string) bool { return a == ssh.KeyAlgoRSA || a == ssh.CertAlgoRSAv01 }) // SHA-1
 	return t, nil
 }
+
+// certificates are the algorithms of host keys that an authority has signed.
+func certificates() []string {
+	return slices.DeleteFunc(ssh.SupportedAlgorithms().HostKeys, func(a string) bool { return !isCertificate(a) })
+}
+
+func isCertificate(algorithm string) bool { return strings.Contains(algorithm, "-cert-") }
 
 // Check implements ssh.HostKeyCallback.
 func (t Trust) Check(address string, remote net.Addr, key ssh.PublicKey) error {
@@ -87,7 +98,7 @@ func (t Trust) Check(address string, remote net.Addr, key ssh.PublicKey) error {
 func (t Trust) Algorithms() []string {
 	var plain []string
 	for _, a := range ssh.SupportedAlgorithms().HostKeys {
-		if !strings.Contains(a, "-cert-") && !slices.Contains(t.first, a) {
+		if !isCertificate(a) && !slices.Contains(t.first, a) {
 			plain = append(plain, a)
 		}
 	}

@@ -41,6 +41,9 @@ var ofTransports = []mutant{
 	{"what a mirror refuses is told as taken", "transports/wire/intake.go", `return refusal`, `return nil`, "transports/ssh", "TestARefusalIsTold"},
 	{"any program on a mirror is taken for the receiver", "transports/ssh/call.go", `words[0] != "subscribe" || words[1] != "v1"`, `words[0] == ""`,
 		"transports/ssh", "TestMirrorsThatDoNotTakeTheMaster"},
+	{"what ftpsync failed at is taken for done", "transports/ssh/pusher.go", "	case err == nil:\n", "	case err == nil || errors.As(err, &end):\n",
+		"transports/ssh", "TestAMirrorThatRunsFtpsyncAndIsBusyIsAskedAgain"},
+	{"a head is taken for a change", "transports/ssh/pusher.go", `strings.Cut(id, ".head.")`, `strings.Cut(id, ".none.")`, "transports/ssh", "TestAMirrorThatRunsFtpsyncIsToldOnceAfterWhatItIsAt"},
 	{"a socket is held by who says nothing", "transports/ssh/handover.go", `err = dog.Watch(func() (err error) {`, `err = wire.NewWatchdog(1<<40, func() {}).Watch(func() (err error) {`,
 		"transports/ssh", "TestWhatElseConnectsToTheSocket"},
 	{"a recipient that is refused stops the others", "transports/mail/publish.go", `			refused = append(refused, fmt.Errorf("%s: %w", to, err))

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/control"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
@@ -27,6 +30,8 @@ type Status struct {
 //	GET  /v1/plan/{module}    Plan
 //	GET  /v1/verify/{module}  ?checksum=1 -> a stream of Finding
 //	POST /v1/{confirm,release,sync}/{module}
+//	POST /v1/push             PushOrder -> PushTicket
+//	GET  /v1/push/{module}/{number}  ?whole=1 -> a stream of PushNews, which ends when it is done or with an error
 func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", control.Handle(func(ctx context.Context, _ *http.Request, _ struct{}) (Status, error) {
@@ -39,6 +44,15 @@ func (d *Daemon) handler() http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/verify/{module}", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
 		return d.Verify(ctx, event.Module(r.PathValue("module")), r.URL.Query().Get("checksum") != "", func(f Finding) error { return send(f) })
+	}))
+	mux.HandleFunc("POST /v1/push", control.Handle(func(ctx context.Context, _ *http.Request, o PushOrder) (PushTicket, error) { return d.Push(ctx, o) }))
+	mux.HandleFunc("GET /v1/push/{module}/{number}", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
+		n, err := strconv.ParseUint(r.PathValue("number"), 10, 64)
+		if err != nil {
+			return fault.With(fmt.Errorf("number of a push: %w", err), fault.Usage, "")
+		}
+		t := PushTicket{Module: event.Module(r.PathValue("module")), Number: n, Whole: r.URL.Query().Get("whole") != ""}
+		return d.AwaitPush(ctx, t, func(n PushNews) error { return send(n) })
 	}))
 	for verb, do := range map[string]func(context.Context, event.Module) error{
 		"confirm": d.agent.Confirm, "release": d.agent.Release, "sync": d.agent.SyncNow,

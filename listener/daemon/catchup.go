@@ -49,7 +49,7 @@ func (d *Daemon) Verify(ctx context.Context, name event.Module, checksum bool, f
 		return err
 	}
 	defer d.endVerify(name)
-	rules, err := filter.Parse(c.Filter)
+	rules, err := subset(c)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -36,6 +37,7 @@ type Daemon struct {
 	outlets *outlet.Set
 	runners map[event.Module]*rsync.Runner // of the modules that have an upstream
 	now     func() time.Time
+	awaited atomic.Int64 // pushes that somebody waits for
 
 	mu        sync.Mutex
 	verifying map[event.Module]bool

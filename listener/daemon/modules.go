@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener/exec"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
+	"github.com/mirrorbus/mirrorbus/listener/trace"
 )
 
 // modules makes each module's parts. The rsync that is installed is tried first: a version says little.
@@ -44,16 +46,17 @@ func (d *Daemon) needsRsync() bool {
 }
 
 func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (listener.Module, error) {
-	rules, err := filter.Parse(c.Filter)
+	rules, err := subset(c)
 	if err != nil {
 		return listener.Module{}, err
 	}
 	m := listener.Module{
 		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: indexes.Expand(c.Last),
 		MaxDelete: c.MaxDelete, MaxDeleteRatio: c.MaxDeleteRatio, NoExport: c.NoExport,
-		Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
+		Pushed: len(c.Push) > 0, Trace: c.Trace, Upstream: c.Upstream, Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
 	}
 	m.Budgets[pace.WorkFull] = pace.Budget{Burst: 1, Every: c.FullEvery.Duration}
+	m.Budgets[pace.WorkPush] = pace.Budget{Burst: 4, Every: c.PushEvery.Duration}
 	if c.Upstream != "" {
 		r, err := d.runner(c, features)
 		if err != nil {
@@ -66,6 +69,15 @@ func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (liste
 		m.Runner = &exec.Runner{Argv: c.Exec, Module: c.Name, Upstream: c.Upstream, Dest: string(c.Path), Timeout: execTimeout, Log: d.log}
 	}
 	return m, nil
+}
+
+// subset are the rules for what of the module this mirror carries. A trace file of its own is no part of it.
+func subset(c listener.ModuleConfig) (*filter.Rules, error) {
+	rules := c.Filter
+	if c.Trace != "" {
+		rules = slices.Concat(trace.Rules(c.Trace), rules)
+	}
+	return filter.Parse(rules)
 }
 
 // execTimeout bounds the operator's command for one step of a plan.

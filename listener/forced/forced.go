@@ -6,6 +6,7 @@
 package forced
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
@@ -28,12 +30,14 @@ const (
 	Push  Verb = "push"  // a master that stays connected: the protocol of transports/ssh
 	Lines Verb = "lines" // announcements on standard input, or one as the command itself
 	Have  Verb = "have"  // where a module stands
+	Sync  Verb = "sync"  // something has changed, as runmirrors tells Debian's mirrors
 )
 
 // An Order is a command that was understood.
 type Order struct {
 	Verb   Verb
 	Module event.Module // Have
+	Sync   Told         // Sync
 	Body   []byte       // Lines: what is handed over; nil: it is still to be read from standard input
 }
 
@@ -44,8 +48,10 @@ const maxCommand = event.MaxLine
 func Parse(command string) (Order, error) {
 	words := strings.Fields(command)
 	switch {
+	case strings.ContainsFunc(command, unicode.IsControl):
+		return Order{}, fault.With(fmt.Errorf("command %.80q holds a control character", command), statusOf(command), grammar)
 	case len(command) > maxCommand:
-		return Order{}, fault.With(fmt.Errorf("a command of %d bytes, at most %d", len(command), maxCommand), fault.Usage, grammar)
+		return Order{}, fault.With(fmt.Errorf("a command of %d bytes, at most %d", len(command), maxCommand), statusOf(command), grammar)
 	case len(words) == 0:
 		return Order{Verb: Lines}, nil
 	case command == "push v1":
@@ -53,13 +59,24 @@ func Parse(command string) (Order, error) {
 	case words[0] == "have" && len(words) == 2:
 		m, err := event.ParseModule(words[1])
 		return Order{Verb: Have, Module: m}, fault.With(err, fault.Usage, grammar)
+	case strings.HasPrefix(words[0], syncWord):
+		told, err := parseSync(command)
+		return Order{Verb: Sync, Sync: told}, err
 	case strings.HasPrefix(command, event.Magic+" "):
 		return Order{Verb: Lines, Body: []byte(command)}, nil
 	}
 	return Order{}, fault.With(fmt.Errorf("command %.80q is not known", command), fault.Usage, grammar)
 }
 
-const grammar = `ask for nothing, with signed lines on standard input; or for one signed line, "have MODULE", or "push v1"`
+// statusOf is the exit status of a command that cannot be read.
+func statusOf(command string) int {
+	if strings.HasPrefix(strings.TrimSpace(command), syncWord) {
+		return NotDone
+	}
+	return fault.Usage
+}
+
+const grammar = `ask for nothing, with signed lines on standard input; or for one signed line, "have MODULE", "push v1", or "sync:archive:NAME sync:all"`
 
 // A Door is one call of `mirrorbus receive`.
 type Door struct {
@@ -68,6 +85,9 @@ type Door struct {
 	In     io.Reader
 	Out    io.Writer
 	Wait   time.Duration // stay for so long at most until what was handed over is applied or has failed; 0: do not wait
+
+	// Patience is how long nothing may come while standard input is read; ten times as long at most for all of it. 0: a minute.
+	Patience time.Duration
 
 	Accepted func() // if not nil, called when all that was handed over has been accepted or refused
 }
@@ -84,7 +104,7 @@ func (d Door) Read(o *Order) error {
 	if o.Verb != Lines || o.Body != nil {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(d.In, maxInput+1))
+	body, err := readAll(io.LimitReader(d.In, maxInput+1), cmp.Or(d.Patience, time.Minute))
 	if err != nil {
 		return fmt.Errorf("read announcements: %w", err)
 	}

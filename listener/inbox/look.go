@@ -21,6 +21,7 @@ type Snapshot struct {
 	Flips   []Heard      // not done yet, in order, also beyond a gap; at most 100
 	Strange bool         // announcements of another epoch were heard
 	Budgets map[string]Bucket
+	Push    Push
 }
 
 // CameBy is how the newest announcement of a module's epoch came first: by which transport, or from the journal; "" if none is remembered.
@@ -62,7 +63,10 @@ func (b *Inbox) Look(ctx context.Context, name event.Module) (s Snapshot, err er
 		if err != nil {
 			return err
 		}
-		s.Budgets, err = budgets(ctx, tx, name)
+		if s.Budgets, err = budgets(ctx, tx, name); err != nil {
+			return err
+		}
+		s.Push, err = push(ctx, tx, name)
 		return err
 	})
 	if err != nil {

@@ -54,4 +54,17 @@ CREATE TABLE budget (
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 -- Runs begin with the time, in microseconds: those of a mirror that was set up anew come after the old ones, which masters remember.
 INSERT INTO counter VALUES ('run', CAST(unixepoch('subsec') * 1000000 AS INTEGER));
+`, `
+CREATE TABLE push (
+	module       TEXT PRIMARY KEY,
+	asked        INTEGER NOT NULL, -- how often somebody said that something has changed
+	asked_whole  INTEGER NOT NULL, -- the newest of these that asks for everything
+	content_done INTEGER NOT NULL, -- content was brought for those up to this one
+	whole_done   INTEGER NOT NULL, -- likewise everything
+	confirmed    INTEGER NOT NULL, -- an operator has allowed the deletions of the next work for them
+	plain        INTEGER NOT NULL, -- the upstream exported nothing when it was last asked
+	synced       INTEGER NOT NULL, -- when everything was last brought from an upstream that exports nothing
+	at           INTEGER NOT NULL, -- when the oldest came that is not done
+	origin       TEXT NOT NULL     -- whence the newest came
+) STRICT;
 `}

@@ -224,7 +224,27 @@ func (b *Inbox) Fail(ctx context.Context, name event.Module, t Trouble, r *event
 
 // Confirm allows the deletions that the module is held for. ok is false if it is not held: kind says which trouble means held.
 func (b *Inbox) Confirm(ctx context.Context, name event.Module, kind string) (ok bool, err error) {
-	return b.change(ctx, "UPDATE module SET confirmed = through, "+noTrouble+" WHERE name = ? AND trouble = ?", name, kind)
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "UPDATE module SET confirmed = through, "+noTrouble+" WHERE name = ? AND trouble = ?", name, kind)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if ok = n > 0; !ok || err != nil {
+			return err
+		}
+		m, err := module(ctx, tx, name)
+		if err != nil || m.Epoch != "" {
+			return err
+		}
+		p, err := push(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		p.Confirmed = true // what it is held for has no serial
+		return putPush(ctx, tx, name, p)
+	})
+	return ok, err
 }
 
 // Release takes a module out of quarantine. What was heard of it is forgotten, also how far it is: of two lines for one serial nobody here can

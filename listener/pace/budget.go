@@ -13,6 +13,7 @@ const (
 	WorkLook     = "look"     // reading the upstream's head and journal
 	WorkManifest = "manifest" // comparing the tree with the upstream's manifest
 	WorkFull     = "full"     // an rsync of everything
+	WorkPush     = "push"     // likewise, because somebody who may says that something has changed and not what
 )
 
 // A Budget lets work begin Burst times at once and then once in Every.
@@ -28,6 +29,7 @@ func DefaultBudgets() map[string]Budget {
 		WorkLook:     {Burst: 10, Every: 10 * time.Second},
 		WorkManifest: {Burst: 3, Every: 10 * time.Minute},
 		WorkFull:     {Burst: 1, Every: 6 * time.Hour},
+		WorkPush:     {Burst: 4, Every: time.Minute},
 	}
 }
 

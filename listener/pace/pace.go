@@ -24,6 +24,7 @@ const (
 	Journal Verb = "journal" // ask the upstream's journal for what is missing
 	Compare Verb = "compare" // compare the tree with the upstream's manifest, or fetch everything
 	Batch   Verb = "batch"   // apply announcements
+	Push    Verb = "push"    // bring what somebody says has changed without saying what
 )
 
 // An Action is what is to be done next, and why: the reason is for people.
@@ -58,7 +59,12 @@ func (p Tuning) Decide(v View) Action {
 	if t := v.Trouble; t.Kind != "" && !retryDue(t, v.Now) {
 		return Action{Do: Wait, At: t.Next, Why: t.Kind + ": " + t.Error}
 	}
-	if v.Epoch == "" {
+	switch {
+	case v.Push.Waits():
+		return p.pushed(v, "told that something has changed")
+	case v.Epoch == "" && v.Head == nil && v.Push.Plain:
+		return p.watchPlain(v)
+	case v.Epoch == "":
 		return p.afford(v, WorkManifest, Action{Do: Compare, Why: "the module is new here"})
 	}
 	if v.Lost != "" {
@@ -173,6 +179,38 @@ func (p Tuning) watch(v View) Action {
 		return Action{Do: Wait, At: due, Why: "nothing to do"}
 	}
 	return p.afford(v, WorkLook, Action{Do: Look, Why: why})
+}
+
+// pushed decides about an upstream that is said to have changed. Where it exports what has changed that costs a look; else it costs a look at all it has.
+func (p Tuning) pushed(v View, why string) Action {
+	a := p.afford(v, WorkLook, Action{Do: Push, Why: why})
+	if a.Do == Push && v.Push.Plain {
+		a = p.afford(v, WorkPush, a)
+	}
+	return a
+}
+
+// watchPlain decides when there is nothing to do and the upstream exports nothing: it is asked now and then whether it does by now, and all that it has
+// is looked at as often as that may be, as a push may have been lost.
+func (p Tuning) watchPlain(v View) Action {
+	full, look := v.Push.Synced.Add(p.Budgets[WorkFull].Every), v.Looked.Add(p.LookEvery)
+	if v.Push.Synced.After(v.Now) || !v.Now.Before(full) {
+		return p.pushed(v, "nobody has told of a change for long")
+	}
+	if v.Looked.After(v.Now) || v.Trouble.Kind != "" {
+		look = v.Now // the clock was set back since; or a look that succeeds ends what was in the way
+	}
+	if !v.Look.IsZero() && v.Look.Before(look) {
+		look = v.Look
+	}
+	if v.Now.Before(look) {
+		at := look
+		if full.Before(at) {
+			at = full
+		}
+		return Action{Do: Wait, At: at, Why: "nothing to do"}
+	}
+	return p.afford(v, WorkLook, Action{Do: Look, Why: "the upstream may export what has changed by now"})
 }
 
 // afford makes a wait of an action that the budget does not allow yet.

@@ -100,14 +100,24 @@ func TestDecide(t *testing.T) {
 			pending(v, here)
 			v.Trouble = inbox.Trouble{Kind: "retrying", Since: noon.Add(-time.Hour), Next: noon.Add(2 * time.Hour)}
 		}, Batch, 6, 0},
-		"clock set back, held":     {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held", Since: noon.Add(time.Hour)} }, Wait, 0, 0},
-		"clock set back, no news":  {func(v *View) { v.Looked, v.Head.At = noon.Add(2*time.Hour), noon.Add(2*time.Hour) }, Look, 0, 0},
-		"clock set back, rate":     {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon.Add(time.Hour)} }, Batch, 6, 0},
-		"clock set back, an epoch": {func(v *View) { v.Head.Epoch, v.Head.At = "00000001", noon.Add(2*time.Hour) }, Wait, 0, time.Minute},
-		"held":                     {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, Wait, 0, 0},
-		"confirmed":                {func(v *View) { pending(v, here, here, here); v.Confirmed = 7 }, Batch, 7, 0},
-		"too many batches":         {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon} }, Wait, 0, time.Second + time.Millisecond},
-		"looks do not use up":      {func(v *View) { pending(v, here); v.Budgets[WorkLook] = inbox.Bucket{At: noon} }, Batch, 6, 0},
+		"clock set back, held":        {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held", Since: noon.Add(time.Hour)} }, Wait, 0, 0},
+		"clock set back, no news":     {func(v *View) { v.Looked, v.Head.At = noon.Add(2*time.Hour), noon.Add(2*time.Hour) }, Look, 0, 0},
+		"clock set back, rate":        {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon.Add(time.Hour)} }, Batch, 6, 0},
+		"clock set back, an epoch":    {func(v *View) { v.Head.Epoch, v.Head.At = "00000001", noon.Add(2*time.Hour) }, Wait, 0, time.Minute},
+		"pushed":                      {func(v *View) { v.Push = inbox.Push{Asked: 1, AskedWhole: 1} }, Push, 0, 0},
+		"pushed before announcements": {func(v *View) { pending(v, here); v.Push = inbox.Push{Asked: 1} }, Push, 0, 0},
+		"pushed and quarantined":      {func(v *View) { v.Push, v.Quarantine = inbox.Push{Asked: 1}, "x" }, Wait, 0, 0},
+		"pushed too often":            {func(v *View) { v.Push, v.Budgets[WorkPush] = inbox.Push{Asked: 1, Plain: true}, inbox.Bucket{At: noon} }, Wait, 0, time.Minute + time.Millisecond},
+		"push done":                   {func(v *View) { v.Push = inbox.Push{Asked: 2, AskedWhole: 1, ContentDone: 2, WholeDone: 1} }, Wait, 0, 10 * time.Minute},
+		"plain":                       {plain(0), Wait, 0, 10 * time.Minute},
+		"plain, not asked for long":   {func(v *View) { plain(0)(v); v.Looked = noon.Add(-time.Hour) }, Look, 0, 0},
+		"plain, not pushed for long":  {plain(-6 * time.Hour), Push, 0, 0},
+		"plain, clock set back":       {plain(time.Hour), Push, 0, 0},
+		"plain, a head is heard":      {func(v *View) { h := v.Head; plain(0)(v); v.Head = h }, Compare, 0, 0},
+		"held":                        {func(v *View) { pending(v, here); v.Trouble = inbox.Trouble{Kind: "held"} }, Wait, 0, 0},
+		"confirmed":                   {func(v *View) { pending(v, here, here, here); v.Confirmed = 7 }, Batch, 7, 0},
+		"too many batches":            {func(v *View) { pending(v, here); v.Budgets[WorkLive] = inbox.Bucket{At: noon} }, Wait, 0, time.Second + time.Millisecond},
+		"looks do not use up":         {func(v *View) { pending(v, here); v.Budgets[WorkLook] = inbox.Bucket{At: noon} }, Batch, 6, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := current()
@@ -121,6 +131,14 @@ func TestDecide(t *testing.T) {
 				t.Errorf("%+v, want %s %d at %v", got, test.want, test.upto, at)
 			}
 		})
+	}
+}
+
+// plain is a module whose upstream exports nothing, fetched at a time.
+func plain(at time.Duration) func(*View) {
+	return func(v *View) {
+		v.Epoch, v.Applied, v.Through, v.Top, v.Head = "", 0, 0, 0, nil
+		v.Push, v.Looked = inbox.Push{Plain: true, Synced: noon.Add(at)}, noon
 	}
 }
 

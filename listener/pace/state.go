@@ -38,6 +38,10 @@ func StateOf(s inbox.Snapshot, running, now time.Time, skew time.Duration) (Stat
 		return Syncing, running
 	case s.Trouble.Kind != "":
 		return State(s.Trouble.Kind), s.Trouble.Since
+	case s.Push.Waits():
+		return Behind, s.Push.At
+	case s.Epoch == "" && s.Head == nil && s.Push.Plain:
+		return Current, s.Push.Synced
 	case s.Epoch == "":
 		return New, s.Created
 	case s.Top > s.Applied:

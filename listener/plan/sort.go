@@ -190,8 +190,8 @@ func (m *maker) expectFirst() {
 	}
 }
 
-// ratioFrom is the least number of deletions for which their ratio is looked at: of a module of five files one may always go.
-const ratioFrom = 10
+// RatioFrom is the least number of deletions for which their ratio is looked at: of a module of five files one may always go.
+const RatioFrom = 10
 
 // guard returns how much a run may delete, and holds the plan if more than that is known to be gone.
 func (m *maker) guard(ours event.PathSet) int {
@@ -203,7 +203,7 @@ func (m *maker) guard(ours event.PathSet) int {
 		limit = g.MaxDeleteCount
 	}
 	if g.MaxDeleteRatio > 0 && m.in.KnownEntries > 0 {
-		most := max(ratioFrom, int(min(g.MaxDeleteRatio, 1)*float64(m.in.KnownEntries)))
+		most := max(RatioFrom, int(min(g.MaxDeleteRatio, 1)*float64(m.in.KnownEntries)))
 		if limit == Unlimited || most < limit {
 			limit = most
 		}
@@ -215,7 +215,7 @@ func (m *maker) guard(ours event.PathSet) int {
 		}
 	}
 	if limit != Unlimited && n > limit {
-		m.plan.Held = heldText(n, limit, m.in.KnownEntries)
+		m.plan.Held = HeldText(n, limit, m.in.KnownEntries)
 	}
 	return limit
 }

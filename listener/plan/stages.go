@@ -167,7 +167,8 @@ func nameRuns(mode Mode, records []event.Record) []Run {
 	return runs
 }
 
-func heldText(n, limit int, known int64) string {
+// HeldText says why somebody has to confirm n deletions.
+func HeldText(n, limit int, known int64) string {
 	of := ""
 	if known > 0 {
 		of = fmt.Sprintf(" of about %d", known)

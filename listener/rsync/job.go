@@ -55,7 +55,7 @@ const (
 // A Way is how a job goes where that is not from the upstream into the destination.
 type Way string
 
-// The ways. Aside, Peek and Place are for Index, Survey for Level and Recursive.
+// The ways. Aside, Peek and Place are for Index, Survey for Level, Recursive and Full.
 const (
 	// Aside brings the named files into a folder beside the destination, on its file system, where no reader looks. What the destination has is
 	// copied from there and the basis of differences, so what did not change costs nothing on the wire. It stays until Discard or the next Aside.
@@ -85,7 +85,7 @@ type Job struct {
 	// file then stays and is an error. A run that reaches the limit may already have removed so many.
 	MaxDelete int
 
-	// Keep is for Level and Recursive: what the upstream does not have stays. Only what stands in the way of something of another type goes,
+	// Keep is for Level, Recursive and Full: what the upstream does not have stays. Only what stands in the way of something of another type goes,
 	// within MaxDelete.
 	Keep bool
 
@@ -165,7 +165,7 @@ func (w Way) fits(m Mode) bool {
 	case Aside, Peek, Place:
 		return m == Index
 	case Survey:
-		return m == Level || m == Recursive
+		return m.walks()
 	}
 	return false
 }
@@ -205,7 +205,10 @@ func (r *Runner) args(j Job, left int) []string {
 	case Recursive:
 		args = append(args, attributes, "-r", j.deleting())
 	case Full:
-		args = append(args, attributes, "-r", "--delete-delay", "--delay-updates", "--partial-dir="+partialDir)
+		args = append(args, attributes, "-r", j.deleting(), "--partial-dir="+partialDir)
+		if j.Way == "" && !j.Keep {
+			args = append(args, "--delay-updates")
+		}
 	case Delete:
 		args = append(args, "-lpt", "--delete-missing-args", "--force", "--existing", "--ignore-existing")
 	case Flip:

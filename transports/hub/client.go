@@ -1,18 +1,15 @@
 package hub
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/line"
 	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
@@ -52,14 +49,10 @@ func (c *Client) Run(ctx context.Context, subs []transports.Subscription, r tran
 	defer fail(nil)
 	l, err := c.dial(ctx)
 	if err != nil {
-		return preferCause(outer, err)
+		return line.Prefer(outer, err)
 	}
-	defer l.close()
-	closed := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		l.tcp.Close() //nolint:errcheck // everything that still reads or writes says so
-		close(closed)
-	})
+	defer l.Close()
+	closed := l.EndWith(ctx)
 	var parts sync.WaitGroup
 	err = c.work(ctx, l, command, r, fail, &parts)
 	fail(err) // ends the parts; if something else failed before, that is the cause
@@ -69,23 +62,15 @@ func (c *Client) Run(ctx context.Context, subs []transports.Subscription, r tran
 	return context.Cause(ctx)
 }
 
-// preferCause returns why ctx ended if it did, err otherwise.
-func preferCause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
 // work subscribes and receives on the link until it ends. What it starts in parts ends with ctx.
 func (c *Client) work(
-	ctx context.Context, l *link, command string, r transports.Receiver, fail context.CancelCauseFunc, parts *sync.WaitGroup,
+	ctx context.Context, l *line.Line, command string, r transports.Receiver, fail context.CancelCauseFunc, parts *sync.WaitGroup,
 ) error {
-	pub, err := l.start("publish v1")
+	pub, err := start(l, "publish v1")
 	if err != nil {
 		return err
 	}
-	sub, err := l.start(command)
+	sub, err := start(l, command)
 	if err != nil {
 		return err
 	}
@@ -93,16 +78,16 @@ func (c *Client) work(
 	if err != nil {
 		return err
 	}
-	if err := l.tcp.SetDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("connection to hub: %w", err)
+	if err := l.Settled(); err != nil {
+		return err
 	}
 	out := wire.NewOutgoing(ctx.Done())
 	parts.Go(func() {
-		fail(out.Write(wire.Writer{W: pub.input, Dog: wire.NewWatchdog(writeTimeout, func() { fail(errStuck) })}))
+		fail(out.Write(wire.Writer{W: pub.Input, Dog: wire.NewWatchdog(writeTimeout, func() { fail(errStuck) })}))
 	})
 	parts.Go(func() { fail(pub.answers(out)) })
 	parts.Go(func() {
-		wire.KeepAlive(ctx, l.client, c.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("hub %s: %w", c.conf.Address, err)) })
+		wire.KeepAlive(ctx, l.Client, c.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("hub %s: %w", c.conf.Address, err)) })
 	})
 	c.setOut(out)
 	r.Connected()
@@ -117,7 +102,7 @@ var (
 )
 
 // receive hands what comes to r.
-func (c *Client) receive(ctx context.Context, sub *remote, r transports.Receiver, dog *wire.Watchdog) error {
+func (c *Client) receive(ctx context.Context, sub remote, r transports.Receiver, dog *wire.Watchdog) error {
 	for {
 		m, err := sub.next(dog)
 		if err != nil {
@@ -154,17 +139,16 @@ func (c *Client) setOut(out *wire.Outgoing) {
 }
 
 // A remote is a command that runs on the hub.
-type remote struct {
-	wait   func() error  // for the command's end; its error says how that was
-	hangUp func()        // ends the whole connection
-	lines  *bufio.Reader // its standard output
-	input  io.WriteCloser
-	said   *wire.Capped // its standard error
+type remote struct{ *line.Remote }
+
+func start(l *line.Line, command string) (remote, error) {
+	r, err := l.Start(command)
+	return remote{r}, err
 }
 
 // ready waits until the subscription stands and returns how often the hub writes at least.
-func (r *remote) ready() (time.Duration, error) {
-	line, err := wire.ReadLine(r.lines)
+func (r remote) ready() (time.Duration, error) {
+	line, err := wire.ReadLine(r.Lines)
 	if err != nil {
 		return 0, r.why(err)
 	}
@@ -172,9 +156,9 @@ func (r *remote) ready() (time.Duration, error) {
 }
 
 // answers takes the hub's answers to what is published. The error is never nil.
-func (r *remote) answers(out *wire.Outgoing) error {
+func (r remote) answers(out *wire.Outgoing) error {
 	for {
-		line, err := wire.ReadLine(r.lines)
+		line, err := wire.ReadLine(r.Lines)
 		if err != nil {
 			return r.why(err)
 		}
@@ -185,11 +169,11 @@ func (r *remote) answers(out *wire.Outgoing) error {
 }
 
 // next reads up to the end of the next message.
-func (r *remote) next(dog *wire.Watchdog) (m transports.Message, err error) {
+func (r remote) next(dog *wire.Watchdog) (m transports.Message, err error) {
 	line, size := "beat", 0
 	for line == "beat" {
 		err = dog.Watch(func() error {
-			line, err = wire.ReadLine(r.lines)
+			line, err = wire.ReadLine(r.Lines)
 			return err
 		})
 		if err != nil {
@@ -199,28 +183,24 @@ func (r *remote) next(dog *wire.Watchdog) (m transports.Message, err error) {
 	if m, size, err = wire.ParseHeader(line); err != nil {
 		return m, err
 	}
-	if m.Body, err = wire.ReadBody(r.lines, size, dog); err != nil {
+	if m.Body, err = wire.ReadBody(r.Lines, size, dog); err != nil {
 		return m, r.why(err)
 	}
 	return m, nil
 }
 
 // why finds out why the command's output has ended: how the command did is told right after that.
-func (r *remote) why(err error) error {
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	late := time.AfterFunc(farewell, r.hangUp)
-	err = r.wait()
-	late.Stop()
-	var end *ssh.ExitError
+func (r remote) why(err error) error {
+	end, ended := r.Ended(err)
 	switch {
-	case !errors.As(err, &end):
+	case !ended:
+		return err
+	case end == nil:
 		return transports.ErrClosed
 	case end.Signal() != "":
 		return fmt.Errorf("%w: %s", transports.ErrClosed, wire.OneLine(end.Msg()))
 	case end.ExitStatus() == exitNoTry || end.ExitStatus() == exitUsage || end.ExitStatus() == exitData:
-		return transports.Permanent(fmt.Errorf("the hub refuses: %s", r.said))
+		return transports.Permanent(fmt.Errorf("the hub refuses: %s", r.Said))
 	}
-	return fmt.Errorf("%w: %s", transports.ErrClosed, r.said)
+	return fmt.Errorf("%w: %s", transports.ErrClosed, r.Said)
 }

@@ -1,18 +1,15 @@
 package ssh
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
-	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/line"
 	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
 
@@ -46,14 +43,10 @@ func (c *caller) Run(ctx context.Context, _ []transports.Subscription, r transpo
 	defer release()
 	l, err := c.dial(ctx)
 	if err != nil {
-		return preferCause(ctx, err)
+		return line.Prefer(ctx, err)
 	}
-	defer l.close()
-	closed := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		l.tcp.Close() //nolint:errcheck // everything that still reads or writes says so
-		close(closed)
-	})
+	defer l.Close()
+	closed := l.EndWith(ctx)
 	var parts sync.WaitGroup
 	err = c.talk(ctx, l, r, fail, release, &parts)
 	fail(err)
@@ -62,19 +55,11 @@ func (c *caller) Run(ctx context.Context, _ []transports.Subscription, r transpo
 	return context.Cause(ctx)
 }
 
-// preferCause returns why ctx ended if it did, err otherwise.
-func preferCause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
 // talk starts the session and serves it. What it starts in parts ends with ctx.
-func (c *caller) talk(ctx context.Context, l *line, r transports.Receiver, fail context.CancelCauseFunc, settled func(), parts *sync.WaitGroup) error {
+func (c *caller) talk(ctx context.Context, l *line.Line, r transports.Receiver, fail context.CancelCauseFunc, settled func(), parts *sync.WaitGroup) error {
 	far, err := start(l, pushCommand)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.at.Address, err)
+		return err
 	}
 	wants, err := far.wants()
 	if err != nil {
@@ -85,11 +70,11 @@ func (c *caller) talk(ctx context.Context, l *line, r transports.Receiver, fail 
 			return transports.Permanent(err)
 		}
 	}
-	if err := l.tcp.SetDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("%s: %w", c.at.Address, err)
+	if err := l.Settled(); err != nil {
+		return err
 	}
 	settled()
-	out := &whole{w: wire.Writer{W: far.input, Dog: wire.NewWatchdog(c.m.conf.WriteTimeout.Duration, func() { fail(errSlow) })}}
+	out := &whole{w: wire.Writer{W: far.Input, Dog: wire.NewWatchdog(c.m.conf.WriteTimeout.Duration, func() { fail(errSlow) })}}
 	queue := wire.NewQueue(int(c.m.conf.QueueSize), func() { fail(errSlow) })
 	c.m.feed.Join(queue, wants) // before the backlog is read, so that nothing falls between
 	defer c.m.feed.Leave(queue, wants)
@@ -98,7 +83,7 @@ func (c *caller) talk(ctx context.Context, l *line, r transports.Receiver, fail 
 		fail(serving.To(ctx, out))
 	})
 	parts.Go(func() {
-		wire.KeepAlive(ctx, l.client, c.m.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("%s: %w", c.at.Address, err)) })
+		wire.KeepAlive(ctx, l.Client, c.m.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("%s: %w", c.at.Address, err)) })
 	})
 	r.Connected()
 	return far.why(c.listen(ctx, far, out, wire.NewWatchdog(c.m.conf.WriteTimeout.Duration, func() { fail(errHalf) })))
@@ -112,9 +97,9 @@ func (c *caller) allowed(t transports.Topic, subscribe bool) error {
 }
 
 // listen takes what the mirror says: answers to what it was sent, and messages, which it answers.
-func (c *caller) listen(ctx context.Context, far *remote, out io.Writer, half *wire.Watchdog) error {
+func (c *caller) listen(ctx context.Context, far remote, out io.Writer, half *wire.Watchdog) error {
 	for {
-		line, err := wire.ReadLine(far.lines) // as long as it takes: keepalives find who is gone
+		line, err := wire.ReadLine(far.Lines) // as long as it takes: keepalives find who is gone
 		if err != nil {
 			return err
 		}
@@ -131,7 +116,7 @@ func (c *caller) listen(ctx context.Context, far *remote, out io.Writer, half *w
 		if err != nil {
 			return err
 		}
-		if m.Body, err = wire.ReadBody(far.lines, size, half); err != nil {
+		if m.Body, err = wire.ReadBody(far.Lines, size, half); err != nil {
 			return err
 		}
 		m.From = c.at.Name
@@ -162,41 +147,16 @@ func (w *whole) Write(b []byte) (int, error) {
 }
 
 // A remote is the program that runs on the mirror.
-type remote struct {
-	session *ssh.Session
-	wait    func() error
-	hangUp  func()
-	lines   *bufio.Reader // its standard output
-	input   io.WriteCloser
-	said    *wire.Capped // its standard error
-}
+type remote struct{ *line.Remote }
 
-// start runs a command on the mirror, which has its own mind about what to run.
-func start(l *line, command string) (*remote, error) {
-	session, err := l.client.NewSession()
-	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	r := &remote{session: session, said: &wire.Capped{}, hangUp: func() { l.tcp.Close() }} //nolint:errcheck // everything that still reads or writes says so
-	r.wait = sync.OnceValue(session.Wait)
-	session.Stderr = r.said
-	out, err := session.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	if r.input, err = session.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	r.lines = wire.Lines(out)
-	if err := session.Start(command); err != nil {
-		return nil, fmt.Errorf("start %.20q: %w", command, err)
-	}
-	return r, nil
+func start(l *line.Line, command string) (remote, error) {
+	r, err := l.Start(command)
+	return remote{r}, err
 }
 
 // wants reads what the mirror subscribes to, and where it stands.
-func (r *remote) wants() ([]wire.Want, error) {
-	line, err := wire.ReadLongLine(r.lines)
+func (r remote) wants() ([]wire.Want, error) {
+	line, err := wire.ReadLongLine(r.Lines)
 	if err != nil {
 		return nil, err
 	}
@@ -207,23 +167,16 @@ func (r *remote) wants() ([]wire.Want, error) {
 	return wire.ParseWants(words[2:])
 }
 
-// farewell is how long the end of the program on the mirror may take to be told.
-const farewell = 2 * time.Second
-
 // why finds out why the output of the program has ended: how it did is told right after that.
-func (r *remote) why(err error) error {
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	late := time.AfterFunc(farewell, r.hangUp)
-	err = r.wait()
-	late.Stop()
-	var end *ssh.ExitError
+func (r remote) why(err error) error {
+	end, ended := r.Ended(err)
 	switch {
-	case !errors.As(err, &end):
+	case !ended:
+		return err
+	case end == nil:
 		return transports.ErrClosed
 	case end.ExitStatus() == 127 || end.ExitStatus() == 126:
-		return transports.Permanent(fmt.Errorf("the mirror cannot run `mirrorbus receive`: %s", r.said))
+		return transports.Permanent(fmt.Errorf("the mirror cannot run `mirrorbus receive`: %s", r.Said))
 	}
-	return fmt.Errorf("%w: exit status %d: %s", transports.ErrClosed, end.ExitStatus(), r.said)
+	return fmt.Errorf("%w: exit status %d: %s", transports.ErrClosed, end.ExitStatus(), r.Said)
 }

@@ -42,7 +42,16 @@ type MirrorAddress struct {
 	User    string        `toml:"user"`     // in place of the one for all
 	Keys    []config.Path `toml:"keys"`     // likewise
 	HostKey string        `toml:"host_key"` // its public key or fingerprint, in place of known_hosts
+
+	Speaks   string   `toml:"speaks"`   // "mirrorbus", or "ftpsync" for one that runs that and is told that an archive has changed
+	Archives []string `toml:"archives"` // ftpsync: the modules, each as MODULE or as MODULE=ARCHIVE
 }
+
+// What a mirror may speak; "" is the first.
+const (
+	speaksMirrorbus = "mirrorbus"
+	speaksFtpsync   = "ftpsync"
+)
 
 // DefaultMasterConfig returns the defaults; the mirrors have none.
 func DefaultMasterConfig() *MasterConfig {
@@ -100,6 +109,19 @@ func (m *MirrorAddress) Validate() error {
 	}
 	if host, port, err := net.SplitHostPort(m.Address); err != nil || host == "" || port == "" {
 		return config.Fault("address", fmt.Sprintf("%.100q is no host and port", m.Address), `write it as in "mirror1.example.org:22"`)
+	}
+	switch {
+	case m.Speaks != "" && m.Speaks != speaksMirrorbus && m.Speaks != speaksFtpsync:
+		return config.Fault("speaks", fmt.Sprintf("%.40q is not known", m.Speaks), `write "mirrorbus" or "ftpsync"`)
+	case m.Speaks == speaksFtpsync && len(m.Archives) == 0:
+		return config.Fault("archives", "is missing", `write the modules that this mirror has, as in archives = ["debian", "security=debian-security"]`)
+	case m.Speaks != speaksFtpsync && len(m.Archives) > 0:
+		return config.Fault("archives", "is for mirrors that run ftpsync", `write speaks = "ftpsync", or leave it out: other mirrors say themselves what they have`)
+	}
+	for _, text := range m.Archives {
+		if _, err := parseArchive(text); err != nil {
+			return config.Fault("archives", err.Error(), "write MODULE, or MODULE=ARCHIVE if the mirror's archive has another name")
+		}
 	}
 	return nil
 }

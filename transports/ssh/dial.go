@@ -7,27 +7,20 @@ import (
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/mirrorbus/mirrorbus/internal/hostkey"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/line"
 )
 
 // clientVersion is what the sshd of a mirror logs.
 const clientVersion = "SSH-2.0-mirrorbus"
 
-// A line is an authenticated connection to the sshd of a mirror.
-type line struct {
-	tcp    net.Conn
-	client *ssh.Client
-}
-
-// dial connects to the mirror and authenticates. The connection has a deadline, which is to be taken off when the session stands: the library itself
-// would wait for a silent server without end.
-func (c *caller) dial(ctx context.Context) (*line, error) {
+// dial connects to the mirror and authenticates.
+func (c *caller) dial(ctx context.Context) (*line.Line, error) {
 	trusted, err := c.trusted()
 	if err != nil {
 		return nil, transports.Permanent(err)
@@ -37,32 +30,10 @@ func (c *caller) dial(ctx context.Context) (*line, error) {
 		return nil, transports.Permanent(err)
 	}
 	defer done()
-	limit := c.m.conf.DialTimeout.Duration
-	tcp, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, "tcp", c.at.Address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", c.at.Address, err)
-	}
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		tcp.Close() //nolint:errcheck // it ends the handshake, which says so
-		close(closed)
-	})
-	defer func() {
-		if !stop() {
-			<-closed
-		}
-	}()
-	if err := tcp.SetDeadline(time.Now().Add(limit)); err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to %s: %w", c.at.Address, err), tcp.Close())
-	}
-	conn, chans, reqs, err := ssh.NewClientConn(tcp, c.at.Address, &ssh.ClientConfig{ // closes tcp on error
-		User: c.at.User, ClientVersion: clientVersion, Auth: []ssh.AuthMethod{ssh.PublicKeys(keys...)},
-		HostKeyCallback: trusted.Check, HostKeyAlgorithms: trusted.Algorithms(),
-	})
-	if err != nil {
-		return nil, c.explain(err, keys)
-	}
-	return &line{tcp, ssh.NewClient(conn, chans, reqs)}, nil
+	return line.Call{
+		What: c.at.Address, Address: c.at.Address, User: c.at.User, Version: clientVersion, Keys: keys, Trust: trusted,
+		Timeout: c.m.conf.DialTimeout.Duration, Explain: func(err error) error { return c.explain(err, keys) },
+	}.Dial(ctx)
 }
 
 func (c *caller) trusted() (hostkey.Trust, error) {
@@ -141,10 +112,4 @@ func (c *caller) explain(err error, keys []ssh.Signer) error {
 		return transports.Permanent(fmt.Errorf("%s lets in none of our keys (%s) as user %s: its operator adds a line to authorized_keys, see deploy/ssh", c.at.Address, strings.Join(shown, ", "), c.at.User))
 	}
 	return fmt.Errorf("%s: %w", c.at.Address, err)
-}
-
-// close ends the connection and waits for what the library started on it.
-func (l *line) close() {
-	l.client.Close() //nolint:errcheck // it may be closed already
-	l.client.Wait()  //nolint:errcheck // how it ended was said by who noticed
 }

@@ -33,6 +33,10 @@ func (m *Master) examine(ctx context.Context) []transports.Finding {
 		calls.Go(func() {
 			c := &caller{m: m, at: m.filled(at)}
 			what := fmt.Sprintf("%s at %s", at.Name, at.Address)
+			if at.Speaks == speaksFtpsync {
+				found[i] = c.knock(ctx, what)
+				return
+			}
 			n, took, err := c.ask(ctx)
 			switch {
 			case err != nil:
@@ -46,6 +50,16 @@ func (m *Master) examine(ctx context.Context) []transports.Finding {
 	return found
 }
 
+// knock tries whether a mirror that runs ftpsync lets the master in. Whatever it were asked would make it look through everything.
+func (c *caller) knock(ctx context.Context, what string) transports.Finding {
+	l, err := c.connect(ctx)
+	if err != nil {
+		return transports.Bad(what, "its text says what to change; a mirror that is away for a while is told later", err)
+	}
+	l.Close()
+	return transports.Good(what + " lets us in; it runs ftpsync, and reports nothing")
+}
+
 // ask connects to the mirror and hears how many modules it subscribes to.
 func (c *caller) ask(ctx context.Context) (topics int, took time.Duration, err error) {
 	if err := c.m.dialling.Acquire(ctx, 1); err != nil {
@@ -57,8 +71,8 @@ func (c *caller) ask(ctx context.Context) (topics int, took time.Duration, err e
 	if err != nil {
 		return 0, 0, err
 	}
-	defer l.close()
-	stop := context.AfterFunc(ctx, func() { l.tcp.Close() }) //nolint:errcheck // reading says so
+	defer l.Close()
+	stop := context.AfterFunc(ctx, l.HangUp)
 	defer stop()
 	far, err := start(l, pushCommand)
 	if err != nil {

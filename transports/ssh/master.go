@@ -22,6 +22,7 @@ type Master struct {
 
 	dialling *semaphore.Weighted
 	feed     wire.Feed
+	pushers  []*pusher
 
 	mu      sync.Mutex
 	running bool
@@ -36,7 +37,7 @@ func NewMaster(c MasterConfig, env transports.Env) (*Master, error) {
 	}
 	m := &Master{conf: c, env: env, log: cmp.Or(env.Log, slog.New(slog.DiscardHandler)), dialling: semaphore.NewWeighted(int64(c.Parallel)),
 		states: map[string]transports.State{}, counts: map[string]uint64{}}
-	return m, nil
+	return m, m.makePushers()
 }
 
 // Run implements transports.Transport. It calls each mirror again and again until ctx is done or r refuses a message: one that cannot be reached delays
@@ -49,7 +50,15 @@ func (m *Master) Run(ctx context.Context, subs []transports.Subscription, r tran
 	defer m.setRunning(false)
 	r.Connected()
 	var calls sync.WaitGroup
+	for _, p := range m.pushers {
+		calls.Go(func() {
+			fail(transports.Keep(ctx, p, nil, connected{}, transports.KeepOptions{Log: m.log.With("mirror", p.at.Name, "archive", p.name), Max: m.conf.RetryMax.Duration}))
+		})
+	}
 	for _, at := range m.conf.Mirrors {
+		if at.Speaks == speaksFtpsync {
+			continue
+		}
 		c := &caller{m: m, at: m.filled(at), in: in}
 		calls.Go(func() {
 			fail(transports.Keep(ctx, c, nil, connected{}, transports.KeepOptions{
@@ -96,6 +105,9 @@ func (m *Master) Publish(ctx context.Context, one transports.Message) error {
 		return transports.ErrNotConnected
 	}
 	m.feed.Put(one)
+	for _, p := range m.pushers {
+		p.hear(one)
+	}
 	return nil
 }
 
@@ -142,6 +154,9 @@ func (m *Master) Notes() (all []string) {
 			all = append(all, fmt.Sprintf("%s is not reached since %s: %v", at.Name, s.Since.Format(time.RFC3339), s.Err))
 		}
 	}
+	if note := m.pushNote(); note != "" {
+		all = append(all, note)
+	}
 	return all
 }
 
@@ -150,6 +165,9 @@ func (m *Master) Counters() map[string]uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := map[string]uint64{"sessions": 0, "taken": 0, "refused": 0}
+	if len(m.pushers) > 0 {
+		all["pushes"], all["pushes failed"] = 0, 0
+	}
 	for k, v := range m.counts {
 		all[k] = v
 	}

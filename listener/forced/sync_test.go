@@ -1,0 +1,48 @@
+package forced
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+)
+
+func TestWordsOfAPush(t *testing.T) {
+	for command, want := range map[string]Told{
+		" sync:archive:debian sync:all":                       {Archive: "debian", Whole: true}, // as runmirrors sends it
+		" sync:archive: sync:all":                             {Whole: true},
+		" sync:archive:security sync:stage1":                  {Archive: "security"},
+		" sync:archive:security sync:stage2":                  {Archive: "security", Whole: true},
+		" sync:archive:x sync:callback sync:all":              {Archive: "x", Whole: true, Callback: true},
+		" sync:archive:x sync:callback sync:mhop sync:stage1": {Archive: "x", Callback: true},
+		"sync:all":                {Whole: true},
+		"sync:archive:x":          {Archive: "x", Whole: true},
+		"sync:stage1 sync:stage2": {Whole: true},
+		"sync:all  sync:archive:" + strings.Repeat("a.-_9", 12) + " ": {Archive: strings.Repeat("a.-_9", 12), Whole: true},
+	} {
+		got, err := Parse(command)
+		if err != nil || got.Verb != Sync || got.Sync != want {
+			t.Errorf("%q is read as %+v, %v; want %+v", command, got, err, want)
+		}
+	}
+}
+
+func TestPushesThatAreRefused(t *testing.T) {
+	for _, command := range []string{
+		"sync:", "sync:everything", "sync:all;id", "sync:all sync:all", "sync:archive:a sync:archive:b", "sync:archive:../x", "sync:archive:a/b", "sync:archive:$(id)",
+		"sync:archive:a\tsync:all", "sync:all\nsync:stage1", "sync:all\r", "sync:archive:a\x00", "sync:all --config=/tmp/x", "sync:all id", "SYNC:ALL", "id sync:all",
+		"sync:archive:" + strings.Repeat("a", 65), "sync:all " + strings.Repeat(" ", maxCommand),
+	} {
+		got, err := Parse(command)
+		if err == nil {
+			t.Errorf("%.80q is read as %+v", command, got)
+			continue
+		}
+		if text := err.Error() + fault.HintOf(err); len(text) > 500 || strings.ContainsAny(text, "\n\r\x00") {
+			t.Errorf("%.80q is refused with %q, which is not one short line", command, text)
+		}
+		if strings.HasPrefix(command, "sync:") && len(command) < maxCommand && fault.StatusOf(err) != NotDone {
+			t.Errorf("%.80q is refused with status %d, which runmirrors takes for success", command, fault.StatusOf(err))
+		}
+	}
+}
