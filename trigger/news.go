@@ -29,10 +29,13 @@ type news struct {
 }
 
 // Tell says what is announced, and for each announcement once how many mirrors have it: when all do that are not away, or after a while. It begins
-// with what comes next. Announcements that follow each other quickly are told and summed up together.
+// with what comes next, and leaves out modules that only some mirrors may have. Announcements that follow each other quickly are told and summed up together.
 func (h *Hub) Tell(ctx context.Context, say func(string) error) error {
 	var all []*news
 	for _, m := range h.conf.Modules {
+		if !h.public(event.Module(m.Name)) {
+			continue
+		}
 		st, err := h.journal.State(ctx, event.Module(m.Name))
 		if err != nil {
 			return err

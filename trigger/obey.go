@@ -67,7 +67,7 @@ func (h *Hub) obey(ctx context.Context, line string) ([]string, error) {
 		return nil, err
 	}
 	h.log.Info("command", "module", c.Module, "order", c.Order, "principal", s.Principal)
-	a := asked{words: append([]string{string(c.Module)}, c.Paths...), who: s.Principal}
+	a := asked{words: append([]string{string(c.Module)}, c.Paths...), who: s.Principal, inner: true}
 	if c.Order == event.FlipNow {
 		return h.flip(ctx, a)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
@@ -25,6 +24,7 @@ type command struct {
 type asked struct {
 	words []string // after the command
 	who   string   // for the journal
+	inner bool     // may see modules that only some mirrors may have
 }
 
 // commands are all of them. What changes something needs an account that the configuration lets, or a signature.
@@ -62,7 +62,7 @@ func (h *Hub) Ask(ctx context.Context, q transports.Question) ([]string, error) 
 	default:
 		return nil, errors.New("this master answers those who are logged in to an account")
 	}
-	return h.answered(q)(c.run(h, ctx, asked{words: words[1:], who: cmp.Or(q.Account, "anybody")}))
+	return h.answered(q)(c.run(h, ctx, asked{words: words[1:], who: cmp.Or(q.Account, "anybody"), inner: q.Alone && q.Rights >= transports.MayCommand}))
 }
 
 // answered keeps back, where others listen, errors of what may be for another master, and of lines that nobody has signed who counts here.
@@ -83,14 +83,15 @@ type unknownModule struct{ word string }
 func (e *unknownModule) Error() string { return fmt.Sprintf("this master knows no %q", e.word) }
 
 // named returns the module that the first word names.
-func (h *Hub) named(words []string, usage string) (event.Module, error) {
-	if len(words) == 0 {
+func (h *Hub) named(a asked, usage string) (event.Module, error) {
+	if len(a.words) == 0 {
 		return "", errors.New("usage: " + usage)
 	}
-	if _, err := h.publisher.module(event.Module(words[0])); err != nil {
-		return "", &unknownModule{words[0]}
+	m := event.Module(a.words[0])
+	if _, err := h.publisher.module(m); err != nil || !h.sees(a, m) {
+		return "", &unknownModule{a.words[0]}
 	}
-	return event.Module(words[0]), nil
+	return m, nil
 }
 
 func (h *Hub) sayHelp(context.Context, asked) ([]string, error) {
@@ -102,7 +103,7 @@ func (h *Hub) sayHelp(context.Context, asked) ([]string, error) {
 }
 
 func (h *Hub) sayStatus(ctx context.Context, a asked) (lines []string, err error) {
-	s, err := h.Status(ctx)
+	s, err := h.visible(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -127,60 +128,8 @@ func (h *Hub) sayStatus(ctx context.Context, a asked) (lines []string, err error
 	return lines, nil
 }
 
-// sentence is a module for people: which mirrors are not current, and how many are.
-func (m ModuleStatus) sentence(now time.Time) string {
-	if m.Serial == 0 {
-		return fmt.Sprintf("%s: nothing is announced yet", m.Module)
-	}
-	others := map[MirrorState][]string{}
-	current := 0
-	for _, one := range m.Mirrors {
-		if one.State == Current {
-			current++
-			continue
-		}
-		others[one.State] = append(others[one.State], one.Mirror)
-	}
-	text := fmt.Sprintf("%s %d, announced %s ago: %d of %d mirrors current", m.Module, m.Serial, age(now.Sub(m.At)), current, len(m.Mirrors))
-	for _, state := range []MirrorState{Failing, Stuck, Diverged, Behind, Away} {
-		if names := others[state]; len(names) > 0 {
-			text += fmt.Sprintf("; %s: %s", state, few(names))
-		}
-	}
-	return text
-}
-
-func (m MirrorStatus) sentence(module event.Module, now time.Time) string {
-	text := fmt.Sprintf("%s %s: %s, has %d", m.Mirror, module, m.State, m.Applied)
-	if m.Behind > 0 {
-		text += fmt.Sprintf(", %d behind for %s", m.Behind, age(m.Lag))
-	}
-	text += fmt.Sprintf(", heard %s ago", age(now.Sub(m.Heard)))
-	if m.Error != "" {
-		text += ": " + m.Error
-	}
-	return text
-}
-
-// age is a span for people.
-func age(d time.Duration) string {
-	if d < 10*time.Second {
-		return d.Round(100 * time.Millisecond).String()
-	}
-	return d.Round(time.Second).String()
-}
-
-// few is a list of names of which not all are told if there are many.
-func few(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
-func (h *Hub) sayWho(ctx context.Context, _ asked) ([]string, error) {
-	s, err := h.Status(ctx)
+func (h *Hub) sayWho(ctx context.Context, a asked) ([]string, error) {
+	s, err := h.visible(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +154,7 @@ func (h *Hub) sayWho(ctx context.Context, _ asked) ([]string, error) {
 }
 
 func (h *Hub) sayLog(ctx context.Context, a asked) ([]string, error) {
-	m, err := h.named(a.words, "!log module")
+	m, err := h.named(a, "!log module")
 	if err != nil {
 		return nil, err
 	}
@@ -223,20 +172,9 @@ func (h *Hub) sayLog(ctx context.Context, a asked) ([]string, error) {
 	return lines, nil
 }
 
-// count is a number of paths for people; -1 is no path set.
-func count(records int) string {
-	switch records {
-	case -1, 0:
-		return "anything may have changed"
-	case 1:
-		return "1 path"
-	}
-	return fmt.Sprintf("%d paths", records)
-}
-
 // sync announces paths as they are now. Without any it says the head anew, so that mirrors which are behind look.
 func (h *Hub) sync(ctx context.Context, a asked) ([]string, error) {
-	m, err := h.named(a.words, "!sync module [path…]")
+	m, err := h.named(a, "!sync module [path…]")
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +187,7 @@ func (h *Hub) sync(ctx context.Context, a asked) ([]string, error) {
 }
 
 func (h *Hub) flip(ctx context.Context, a asked) ([]string, error) {
-	m, err := h.named(a.words, "!flip module path…")
+	m, err := h.named(a, "!flip module path…")
 	if err != nil {
 		return nil, err
 	}

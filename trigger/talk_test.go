@@ -70,6 +70,24 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// Of a module that only some mirrors may have nobody hears but operators, alone.
+func TestAskAboutAnEmbargo(t *testing.T) {
+	m := newMaster(t)
+	m.conf.Modules[0].Mirrors = []string{"one"}
+	h, _ := m.start()
+	for _, text := range []string{"status", "status m", "log m", "sync m"} {
+		for _, rights := range []transports.Rights{transports.MayAsk, transports.MayCommand} {
+			for _, alone := range []bool{true, false} {
+				got := asks(t, h, text, rights, alone)
+				inner := alone && rights == transports.MayCommand
+				if said := strings.HasPrefix(got, "m: ") || text == "log m" && got == "" && inner; said != inner {
+					t.Errorf("!%s with rights %d, alone %v: said %q", text, rights, alone, got)
+				}
+			}
+		}
+	}
+}
+
 // An announcement is told in a sentence, and summed up once when the mirrors have it.
 func TestTell(t *testing.T) {
 	m := newMaster(t)

@@ -26,4 +26,9 @@ var ofTrigger = []mutant{
 	{"of a removed directory the manifest keeps what was in it", "trigger/manifest/rows.go", `n, err := c.buryBelow(path, serial)`, `n, err := c.buryBelow(path+"/", serial)`, "trigger/manifest", "TestApply|TestMaintainedIsAsGoodAsBuilt"},
 	{"a state folder takes two processes", "internal/statelock/statelock.go", `unix.LOCK_EX|unix.LOCK_NB`, `unix.LOCK_SH|unix.LOCK_NB`, "internal/statelock", "TestInUse"},
 	{"what is journalled is exported when the next head is due", "trigger/hub.go", "token(x.news)\n\treturn p, nil", "return p, nil", "trigger", "TestAnnounceAndReport"},
+	{"a signed command is obeyed twice", "trigger/obey.go", "return errObeyed", "return nil", "trigger", "TestSignedCommands"},
+	{"a command for another master is obeyed", "trigger/obey.go", "case c.Master != h.conf.Name:", "case c.Master == \"\":", "trigger", "TestSignedCommands"},
+	{"a command is obeyed after its time", "trigger/obey.go", "case now.After(c.At.Add(c.TTL)):", "case now.IsZero():", "trigger", "TestSignedCommands"},
+	{"anybody who may ask may command", "trigger/talk.go", "case q.Rights >= c.rights:", "case q.Rights >= transports.MayAsk:", "trigger", "TestAsk"},
+	{"a module under embargo is told of", "trigger/sentences.go", "return a.inner || h.public(m)", "return true", "trigger", "TestAskAboutAnEmbargo"},
 }

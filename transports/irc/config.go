@@ -76,6 +76,9 @@ type People struct {
 	// Ask says who may ask, as by !status: "account", who is logged in to one that the server vouches for; "anybody"; or "nobody".
 	Ask string `toml:"ask"`
 
+	// Embargoed announces modules, too, that only some mirrors may hear of. It is for a channel that lets nobody else in.
+	Embargoed bool `toml:"embargoed"`
+
 	// Operators are the accounts that may have something announced, as by !sync, where the server vouches for them.
 	Operators []string `toml:"operators"`
 }

@@ -50,13 +50,16 @@ func Driver() transports.Driver {
 }
 
 func open(role transports.Role, conf any, env transports.Env) (*transport, error) {
-	t := &transport{role: role, log: cmp.Or(env.Log, slog.New(slog.DiscardHandler))}
+	t := &transport{role: role, log: cmp.Or(env.Log, slog.New(slog.DiscardHandler)), public: func(transports.Topic) bool { return true }}
 	switch c := conf.(type) {
 	case *MasterConfig:
 		if err := c.Validate(); err != nil {
 			return nil, err
 		}
 		t.conf, t.people, t.talk = c.Network, c.People, env.Talk
+		if env.Allowed != nil && !c.Embargoed {
+			t.public = func(topic transports.Topic) bool { return env.Allowed("", topic, true) == nil }
+		}
 	case *MirrorConfig:
 		if err := c.Validate(); err != nil {
 			return nil, err
@@ -96,6 +99,7 @@ type transport struct {
 	master string // the nick that a mirror reports to
 	people People // of a master
 	talk   transports.Talk
+	public func(transports.Topic) bool // everybody may hear of it
 	log    *slog.Logger
 	counts counters
 

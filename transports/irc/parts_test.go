@@ -130,6 +130,29 @@ func TestPartsAreBounded(t *testing.T) {
 	}
 }
 
+// Parts that together are not what they were said to be are no message.
+func TestPartsMustBeTheWhole(t *testing.T) {
+	lines, err := split(message(strings.Repeat("x", 400)), 372)
+	if err != nil || len(lines) != 2 {
+		t.Fatal(len(lines), err)
+	}
+	dropped := 0
+	ps := parts{dropped: func() { dropped++ }}
+	for i, line := range lines {
+		p, err := parsePart(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.data[0] ^= 1
+		if body, err := ps.take("x", p, time.Now()); body != nil || (err == nil) != (i == 0) {
+			t.Errorf("part %d: took %q, %v", i, body, err)
+		}
+	}
+	if dropped != 1 || len(ps.waiting) != 0 {
+		t.Errorf("%d were dropped, %d wait", dropped, len(ps.waiting))
+	}
+}
+
 func FuzzParsePart(f *testing.F) {
 	f.Add(partLine + "0123456789abcdef 1/2 announce debian eHg")
 	f.Add(partLine)

@@ -52,6 +52,10 @@ func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) 
 	burst := s.t.conf.Burst
 	most := 2*burst - 1 // lines before one question
 	for i, m := range ms {
+		if !s.t.public(m.Topic) { // its mirrors hear of it in another way; to keep it would be to keep it for ever
+			s.t.counts.embargoed.Add(1)
+			continue
+		}
 		target := s.target(m)
 		lines, err := split(m, room(target))
 		if goesByReference(m.Body) {

@@ -163,6 +163,34 @@ func TestQuestionsByAccount(t *testing.T) {
 	}
 }
 
+// A module that not everybody may hear of is not said in the channel, and does not wait for ever, unless the operator says that it may be.
+func TestEmbargo(t *testing.T) {
+	t.Parallel()
+	port := startNg(t).Port
+	reader := op(t, port)
+	for nick, embargoed := range map[string]bool{"closed": false, "open": true} {
+		c := irc.DefaultMasterConfig()
+		c.Network, c.Embargoed = network(port, nick), embargoed
+		s := &side{t: t, role: transports.Master, done: make(chan error, 1)}
+		var err error
+		s.CheckedTransport, err = transports.Registry{irc.Driver()}.Open(s.role, irc.Name, c, transports.Env{Self: nick,
+			Allowed: func(peer string, topic transports.Topic, _ bool) error {
+				if topic.Module == "secret" && peer == "" {
+					return errors.New("not for everybody")
+				}
+				return nil
+			}})
+		must(t, err)
+		s.run().isConnected(1)
+		hidden := transports.Topic{Kind: transports.Announce, Module: "secret"}
+		s.publishes(message(hidden, "mirrorbus1 change module=secret by="+nick), message(fedora, "mirrorbus1 change module=fedora by="+nick))
+		reader.Await("module=fedora by=" + nick)
+		if said := reader.Count("module=secret by="+nick) > 0; said != embargoed {
+			t.Errorf("embargoed %v: said %v", embargoed, said)
+		}
+	}
+}
+
 // Two masters with open ears in one channel do not answer each other, nor any other bot.
 func TestBotsAreNotAnswered(t *testing.T) {
 	t.Parallel()
