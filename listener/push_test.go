@@ -385,6 +385,13 @@ func TestPushAtAnUpstreamThatAnnounces(t *testing.T) {
 	if got := strings.Join(stages, " "); got != "content" {
 		t.Errorf("ran %q", got)
 	}
+	w.flip(event.Announcement{NotBefore: time.Hour, Expires: 2 * time.Hour}, "a") // it waits, and who pushes does not wait for it
+	n, err = a.Push(t.Context(), pub, true, "")
+	w.must(err)
+	w.must(a.Reconcile(t.Context(), pub))
+	ctx, cancel := context.WithTimeout(t.Context(), waitLong)
+	defer cancel()
+	w.must(a.AwaitPush(ctx, pub, n, true, nil))
 	w.must(os.WriteFile(filepath.Join(w.up, "unannounced"), nil, 0o600))
 	_, err = a.Push(t.Context(), pub, true, "")
 	w.must(err)
