@@ -35,7 +35,7 @@ type differing struct {
 func (w *worker) everything(ctx context.Context, v pace.View) error {
 	w.begin(v.Top, v.Now)
 	defer w.end()
-	b := &batch{w: w, v: v, whole: true, epoch: v.Epoch, started: v.Now, confirmed: v.Push.Confirmed}
+	b := &batch{w: w, v: v, whole: true, epoch: v.Epoch, through: v.Applied, started: v.Now, confirmed: v.Push.Confirmed}
 	whole, busy := v.Push.Whole(), ""
 	if whole {
 		var err error

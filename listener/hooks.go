@@ -19,7 +19,8 @@ import (
 //	MIRRORBUS_MODULE   the module's name
 //	MIRRORBUS_SERIAL   the last serial of the batch
 //	MIRRORBUS_STAGE    pre or post
-//	MIRRORBUS_PATHS    a file with the names of the batch, each ended by a NUL byte; removed when the command has ended
+//	MIRRORBUS_PATHS    a file with the names of the batch, each ended by a NUL byte; removed when the command has ended. It is empty, and the serial the one
+//	                   before, for what a push brought that named nothing
 //	MIRRORBUS_FILES    post: files transferred
 //	MIRRORBUS_BYTES    post: bytes of content received
 //	MIRRORBUS_DELETED  post: names removed

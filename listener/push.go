@@ -45,16 +45,20 @@ func (a *Agent) AwaitPush(ctx context.Context, name event.Module, n uint64, whol
 	if err != nil {
 		return err
 	}
+	var upto *event.Serial // what was known of when the push was done; what comes later is not waited for
 	for said := ""; ; {
 		news := w.awaitNews()
 		v, err := w.view(ctx)
 		if err != nil {
 			return err
 		}
+		if upto == nil && v.Push.Done(n, whole) && (v.Push.Plain || v.Epoch != "") {
+			upto = &v.Top
+		}
 		t := v.Trouble
 		state := State(t.Kind)
 		switch {
-		case v.Push.Done(n, whole) && (v.Push.Plain || v.Epoch != "" && v.Top <= v.Applied):
+		case upto != nil && (v.Push.Plain || w.has(v, *upto)):
 			return nil
 		case v.Quarantine != "":
 			return fmt.Errorf("module %s: quarantined: %s", name, v.Quarantine)
@@ -73,6 +77,12 @@ func (a *Agent) AwaitPush(ctx context.Context, name event.Module, n uint64, whol
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// has tells whether everything up to a serial is applied that is not a flip which waits for its time.
+func (w *worker) has(v pace.View, upto event.Serial) bool {
+	next := w.pace.First(v)
+	return v.Through >= upto && (next == nil || next.Serial > upto)
 }
 
 // awaitNews is closed at the next tell.

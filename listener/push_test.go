@@ -66,7 +66,7 @@ func (p *plain) whole() {
 	if err != nil {
 		return
 	}
-	name := strings.TrimRight(strings.TrimPrefix(string(text), "names "), "!")
+	name := strings.TrimRight(strings.TrimPrefix(string(text), "names "), "!?")
 	if _, err := os.Stat(filepath.Join(p.dest, name)); err != nil {
 		p.t.Errorf("the index names %s: %v", name, err)
 	}
@@ -122,6 +122,25 @@ func TestPushBringsWhatAPlainUpstreamHas(t *testing.T) {
 	second := p.push(a, true)
 	p.must(a.Reconcile(t.Context(), pub))
 	p.done(a, second)
+}
+
+// An index that was written again within the second and kept its size is another one.
+func TestPushOfAnIndexThatLooksTheSame(t *testing.T) {
+	t.Parallel()
+	p := newPlain(t)
+	a := p.mirror()
+	p.must(a.Reconcile(t.Context(), pub))
+	name := filepath.Join(p.up, "dists/Release")
+	info, err := os.Stat(name)
+	p.must(err)
+	p.write(testenv.File("dists/Release", "names pool/1?"))
+	p.must(os.Chtimes(name, time.Time{}, info.ModTime().Truncate(time.Second).Add((info.ModTime().Sub(info.ModTime().Truncate(time.Second))+time.Millisecond)%time.Second)))
+	n := p.push(a, true)
+	p.must(a.Reconcile(t.Context(), pub))
+	p.await(a, n, true)
+	if text, err := os.ReadFile(filepath.Join(p.dest, "dists/Release")); err != nil || string(text) != "names pool/1?" {
+		t.Errorf("%q, %v", text, err)
+	}
 }
 
 // A push comes while all is done but the hook: it is not taken for done with the one before.
@@ -366,6 +385,13 @@ func TestPushAtAnUpstreamThatAnnounces(t *testing.T) {
 	if got := strings.Join(stages, " "); got != "content" {
 		t.Errorf("ran %q", got)
 	}
+	w.flip(event.Announcement{NotBefore: time.Hour, Expires: 2 * time.Hour}, "a") // it waits, and who pushes does not wait for it
+	n, err = a.Push(t.Context(), pub, true, "")
+	w.must(err)
+	w.must(a.Reconcile(t.Context(), pub))
+	ctx, cancel := context.WithTimeout(t.Context(), waitLong)
+	defer cancel()
+	w.must(a.AwaitPush(ctx, pub, n, true, nil))
 	w.must(os.WriteFile(filepath.Join(w.up, "unannounced"), nil, 0o600))
 	_, err = a.Push(t.Context(), pub, true, "")
 	w.must(err)

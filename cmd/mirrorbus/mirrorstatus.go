@@ -50,6 +50,8 @@ func doing(now time.Time, m listener.ModuleStatus) string {
 	switch {
 	case m.Running != nil:
 		return running(now, *m.Running)
+	case m.Pushes > m.PushesDone:
+		return fmt.Sprintf("push %d waits", m.Pushes)
 	case m.FlipsWait > 0:
 		return plural(m.FlipsWait, "flip") + " waiting for the time"
 	case !m.Next.IsZero():

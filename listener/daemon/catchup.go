@@ -228,6 +228,8 @@ func CheckUpstream(ctx context.Context, conf *listener.Config, c listener.Module
 	s.State += ".doctor"
 	head, err := d.upstreamHead(ctx, s, false)
 	switch {
+	case errors.Is(err, export.ErrNotExported) && len(c.Push) > 0:
+		return doctor.Finding{Level: doctor.OK, Detail: "it exports nothing, and is looked through as a whole when somebody pushes"}
 	case errors.Is(err, export.ErrNotExported):
 		return bad(err, "does the hub run on the master, and does its rsync module show .mirrorbus/?")
 	case errors.Is(err, event.ErrRefused):

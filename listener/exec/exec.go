@@ -6,6 +6,7 @@
 //	MIRRORBUS_MODULE   the module's name
 //	MIRRORBUS_STAGE    the stage of the plan: content, metadata, delete, ...
 //	MIRRORBUS_MODE     what is to be done with the paths, a Mode of package listener/rsync: content, index, level, recursive, delete, full
+//	                   (full in the stage content: what is no index, and nothing is to be removed)
 //	MIRRORBUS_UPSTREAM the upstream as configured
 //	MIRRORBUS_MAX_DELETE  how many names may be deleted, -1 for no limit
 //

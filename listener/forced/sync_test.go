@@ -46,3 +46,19 @@ func TestPushesThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// No command makes it fail otherwise than with an error, and none that is understood holds a name that could be more than one.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{" sync:archive:debian sync:all", "sync:stage1", "push v1", "have fedora", "mirrorbus1 change", "", "sync:archive:../x", "have\x00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, command string) {
+		o, err := Parse(command)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(o.Sync.Archive, "/ \t\n$;|&`'\"*?<>()\\") || strings.ContainsAny(string(o.Module), "/ \n") {
+			t.Errorf("%q is understood as %+v", command, o)
+		}
+	})
+}

@@ -252,9 +252,9 @@ func (r *Runner) safety(j Job) []string {
 	if r.cfg.Chmod != "" {
 		args = append(args, "--chmod="+r.cfg.Chmod)
 	}
-	if r.nanoseconds && j.Mode != Full && j.Mode != Flip {
+	if r.nanoseconds && (j.Mode != Full || j.Way == Survey) && j.Mode != Flip {
 		// See a rewrite within one second that kept the size. A mirror made without nanoseconds pays once for each file: both sides read it, the
-		// content does not travel. A full run would pay for all files at once.
+		// content does not travel. A full run would pay for all files at once; one that only looks reads none.
 		args = append(args, "--modify-window=-1")
 	}
 	return args
