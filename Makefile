@@ -53,7 +53,7 @@ check:
 	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
 
 bench:
-	deploy/dev/need rsync ssh sshd ssh-keygen strace find rabbitmq-server
+	deploy/dev/need rsync ssh sshd ssh-keygen strace find rabbitmq-server ngircd postconf
 	deploy/dev/need ftpsync || echo "no ftpsync here: line 7 is left out"
 	mkdir -p $(dir $(OUT))
 	MIRRORBUS_BENCH=1 MIRRORBUS_BENCH_LINES=$(LINES) MIRRORBUS_BENCH_FILES=$(FILES) MIRRORBUS_BENCH_MIRRORS=$(MIRRORS) MIRRORBUS_BENCH_ROUNDS=$(ROUNDS) MIRRORBUS_BENCH_OUT=$(abspath $(OUT)) \

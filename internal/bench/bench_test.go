@@ -105,7 +105,7 @@ func TestLines(t *testing.T) {
 // run runs lines and prints the table. An interrupt ends it, with all that it has started.
 func run(t *testing.T, o options) *bench {
 	t.Helper()
-	testenv.Need(t, "rsync", "go", "strace", "find", "sshd")
+	testenv.Need(t, "rsync", "go", "strace", "find", "sshd", "ngircd")
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := &bench{options: o, T: t, ctx: ctx, dir: folder(t), sites: map[int]*site{}}
