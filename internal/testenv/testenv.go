@@ -1,4 +1,4 @@
-// Package testenv starts real servers for tests: rsync daemons, SSH servers. It also builds trees and compares them.
+// Package testenv starts real servers for tests: rsync daemons, SSH, IRC and mail servers, message brokers. It also builds trees and compares them.
 //
 // A test says what it needs with [Need]. A missing program skips the test with one line, or fails it where MIRRORBUS_REQUIRE_ALL=1 says that
 // this machine is meant to have everything. Every server listens on a free port of 127.0.0.1, keeps its files in t.TempDir and has ended when
@@ -6,7 +6,6 @@
 package testenv
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"testing"
@@ -63,19 +62,6 @@ func Missing(t testing.TB, what string) {
 		t.Fatalf("%s, and %s=1", what, RequireAll)
 	}
 	t.Skip(what)
-}
-
-// FreePort returns a TCP port of 127.0.0.1 that was free a moment ago.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // WaitFor calls f every few milliseconds until it returns nil, and fails the test with f's last error after bound.
