@@ -3,6 +3,7 @@ package irc_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
@@ -103,4 +104,19 @@ func TestG12WhatIsNotTakenIsAnError(t *testing.T) {
 			heard.has(body(2))
 		})
 	}
+}
+
+// A path set is not said, and nothing on its topic is said before its line: the outbox sends the line alone, and then the rest.
+func TestPathSetGoesByReference(t *testing.T) {
+	t.Parallel()
+	port := startNg(t).Port
+	m, heard := master(t, port), mirror(t, port, "mirror")
+	debian := transports.Topic{Kind: transports.Announce, Module: "debian"}
+	errs := m.Batch().PublishAll(t.Context(), []transports.Message{announce(1), message(fedora, body(2)+"\na path set"), announce(3),
+		message(debian, "mirrorbus1 change module=debian")})
+	if errs[0] != nil || !errors.Is(errs[1], transports.ErrTooLarge) || errs[2] == nil || errors.Is(errs[2], transports.ErrTooLarge) || errs[3] != nil {
+		t.Errorf("PublishAll returned %v", errs)
+	}
+	m.publishes(announce(2), announce(3))
+	heard.await("all in order", func() bool { return slices.Equal(heard.bodies(), []string{body(1), body(2), body(3)}) })
 }

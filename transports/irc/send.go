@@ -2,6 +2,7 @@ package irc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -47,25 +48,25 @@ type batch struct {
 // after half a minute.
 const patience = 20 * time.Second
 
-// batches groups messages. What cannot be said has its error at its place.
+// errBehind is of a message that was not said because one before it on its topic was not: they go in order.
+var errBehind = errors.New("one before it was not said")
+
+// batches groups messages. What cannot be said has its error at its place, and so has what comes after that on its topic.
 func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) {
-	burst := s.t.conf.Burst
-	most := 2*burst - 1 // lines before one question
+	most := 2*s.t.conf.Burst - 1 // lines before one question
+	stuck := map[transports.Topic]bool{}
 	for i, m := range ms {
 		if !s.t.public(m.Topic) { // its mirrors hear of it in another way; to keep it would be to keep it for ever
 			s.t.counts.embargoed.Add(1)
 			continue
 		}
 		target := s.target(m)
-		lines, err := split(m, room(target))
-		if goesByReference(m.Body) {
-			err = fmt.Errorf("%w: a path set", transports.ErrTooLarge)
-		}
-		if err == nil && len(lines) > 1 && float64(len(lines)-burst) > s.t.conf.Rate*patience.Seconds() {
-			err = fmt.Errorf("%w: %d lines at %v a second", transports.ErrTooLarge, len(lines), s.t.conf.Rate)
+		lines, err := s.linesOf(m, target)
+		if err == nil && stuck[m.Topic] {
+			err = errBehind
 		}
 		if err != nil {
-			errs[i] = err
+			errs[i], stuck[m.Topic] = err, true
 			continue
 		}
 		var last *batch
@@ -81,6 +82,18 @@ func (s *session) batches(ms []transports.Message, errs []error) (all []*batch) 
 	return all
 }
 
+// linesOf is what is said for a message.
+func (s *session) linesOf(m transports.Message, target string) ([]string, error) {
+	if goesByReference(m.Body) {
+		return nil, fmt.Errorf("%w: a path set", transports.ErrTooLarge)
+	}
+	lines, err := split(m, room(target))
+	if err == nil && len(lines) > 1 && float64(len(lines)-s.t.conf.Burst) > s.t.conf.Rate*patience.Seconds() {
+		err = fmt.Errorf("%w: %d lines at %v a second", transports.ErrTooLarge, len(lines), s.t.conf.Rate)
+	}
+	return lines, err
+}
+
 // publish says messages, in their order and not between those of another call.
 func (s *session) publish(ctx context.Context, ms []transports.Message) []error {
 	errs := make([]error, len(ms))
@@ -93,8 +106,11 @@ func (s *session) publish(ctx context.Context, ms []transports.Message) []error 
 	case <-ctx.Done():
 		return repeat(context.Cause(ctx), len(ms))
 	}
+	var err error
 	for _, b := range all {
-		err := s.sendBatch(ctx, b)
+		if err == nil {
+			err = s.sendBatch(ctx, b)
+		}
 		for _, i := range b.places {
 			errs[i] = err
 		}
