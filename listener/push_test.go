@@ -420,7 +420,7 @@ func TestPushesAreLimited(t *testing.T) {
 }
 
 func noLimit(err error) error {
-	if err != nil && strings.Contains(err.Error(), "rate is limited") {
+	if err != nil && (strings.Contains(err.Error(), "rate is limited") || strings.Contains(err.Error(), "work is limited")) {
 		return nil
 	}
 	return err

@@ -36,6 +36,8 @@ func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 		return fmt.Errorf("module %s: quarantined: %s", name, s.Quarantine)
 	case s.Trouble.Kind != "":
 		return fmt.Errorf("module %s: %s: %s", name, s.Trouble.Kind, s.Trouble.Error)
+	case s.Push.Waits():
+		return fmt.Errorf("module %s: push %d waits: the rate of such work is limited", name, s.Push.Asked)
 	}
 	return nil
 }
