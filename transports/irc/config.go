@@ -37,7 +37,7 @@ type Network struct {
 
 	ServerPassword config.Secret `toml:"server_password_file"` // that a closed network asks of everybody
 
-	Nick     string `toml:"nick"` // by default this process's name
+	Nick     string `toml:"nick"` // by default "mirrorbus" of a master, and a mirror's own name
 	User     string `toml:"user"`
 	RealName string `toml:"real_name"`
 
@@ -111,9 +111,14 @@ func defaultNetwork() Network {
 		AnswerTimeout: seconds(20), Rejoin: seconds(30)}
 }
 
+// defaultMaster is the nick of a master, which its mirrors report to.
+const defaultMaster = "mirrorbus"
+
 // DefaultMasterConfig returns the defaults; the servers have none.
 func DefaultMasterConfig() *MasterConfig {
-	return &MasterConfig{Network: defaultNetwork(), People: People{News: true, Ask: askAccount}}
+	c := &MasterConfig{Network: defaultNetwork(), People: People{News: true, Ask: askAccount}}
+	c.Nick = defaultMaster
+	return c
 }
 
 // Validate implements config.Validator.
@@ -132,7 +137,7 @@ func (c *MasterConfig) Validate() error {
 
 // DefaultMirrorConfig returns the defaults; the servers have none.
 func DefaultMirrorConfig() *MirrorConfig {
-	return &MirrorConfig{Network: defaultNetwork(), Master: "mirrorbus"}
+	return &MirrorConfig{Network: defaultNetwork(), Master: defaultMaster}
 }
 
 // Validate implements config.Validator.
