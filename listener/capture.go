@@ -109,28 +109,6 @@ func (b *batch) keep() {
 	}
 }
 
-// told adds the indexes that the announcements name and that are not here as they say, whether or not they lie in directories that are looked through:
-// they may have come after the look.
-func (b *batch) told(t *tree) error {
-	isIndex, err := plan.IsIndex(b.w.m.Last)
-	if err != nil || b.blind {
-		return err
-	}
-	for _, r := range b.plan.Expect {
-		if r.Op == event.Gone || r.IsDir() || !isIndex(r.Path, false) {
-			continue
-		}
-		is, err := b.here(t, r)
-		if err != nil {
-			return err
-		}
-		if !is {
-			b.shown = append(b.shown, r.Path)
-		}
-	}
-	return nil
-}
-
 // wanted are the indexes to be captured anew. Directories always are, and those above an index that is kept: it is put in place with the attributes
 // that they have now.
 func (b *batch) wanted(t *tree, records map[string]event.Record) (want []string) {

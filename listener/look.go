@@ -84,6 +84,28 @@ func (b *batch) recall(at looked) bool {
 	return true
 }
 
+// told adds the indexes that the announcements name and that are not here as they say, whether or not they lie in directories that are looked through:
+// they may have come after the look.
+func (b *batch) told(t *tree) error {
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	if err != nil || b.blind {
+		return err
+	}
+	for _, r := range b.plan.Expect {
+		if r.Op == event.Gone || r.IsDir() || !isIndex(r.Path, false) {
+			continue
+		}
+		is, err := b.here(t, r)
+		if err != nil {
+			return err
+		}
+		if !is {
+			b.shown = append(b.shown, r.Path)
+		}
+	}
+	return nil
+}
+
 // spokenOf tells whether an announcement after a serial says of a directory, of one above or of one below, that it is as it is now.
 func (b *batch) spokenOf(dir string, after event.Serial) bool {
 	touches := func(p string) bool { return p == dir || event.Under(p, dir) || event.Under(dir, p) }

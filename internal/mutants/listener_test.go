@@ -20,7 +20,7 @@ var ofListener = []mutant{
 		"listener", "TestFlipWaitsForContentBelowIt"},
 	{"a batch takes back what a flip beside it did", "listener/flips.go", `w.a.inbox.Flip(ctx, h, w.busy, now, r)`, `w.a.inbox.Flip(ctx, h, false, now, r)`, "listener",
 		"TestARunningBatchDoesNotTakeAFlipBack"},
-	{"an index that came after the look is left out", "listener/capture.go", "if !is {\n\t\t\tb.shown", "if is {\n\t\t\tb.shown", "listener", "TestAnIndexThatCameAfterTheLookIsPutInPlaceToo"},
+	{"an index that came after the look is left out", "listener/look.go", "if !is {\n\t\t\tb.shown", "if is {\n\t\t\tb.shown", "listener", "TestAnIndexThatCameAfterTheLookIsPutInPlaceToo"},
 	{"a batch that may not grow goes on without what an index may name", "listener/settle.go",
 		"return &pathError{path, errors.New(\"has changed on the upstream while an index that may name it was brought\")}", "return nil", "listener", "TestABatchThatMayNotGrowYetShowsNoIndex"},
 	{"a directory above those that are read may lose what it likes", "listener/settle.go", `b.plan.Touches(p)`, `b.plan.Spanned(p)`, "listener", "TestABatchThatMayNotGrowYetShowsNoIndex"},

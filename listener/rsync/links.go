@@ -129,3 +129,21 @@ func keepsNanoseconds(dir string) (bool, error) {
 }
 
 func isNotDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
+
+// behindLinks are the parts of names that lead through links of the mirror, of a job that writes nothing there: the link may be about to become a
+// directory. What is behind it is no basis for them.
+func behindLinks(roots []root, refused []PathError, j Job) (parts []part) {
+	byRoot := make([][]string, len(roots))
+	for _, e := range refused {
+		i := deepest(roots, e.Path)
+		byRoot[i] = append(byRoot[i], strings.TrimPrefix(strings.TrimPrefix(e.Path, roots[i].link), "/"))
+	}
+	for i, root := range roots {
+		j.Paths = byRoot[i]
+		for _, one := range cut(root, j) {
+			one.fresh = true
+			parts = append(parts, one)
+		}
+	}
+	return parts
+}

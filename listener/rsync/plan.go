@@ -61,24 +61,6 @@ func (r *Runner) plan(j Job) (planned, *Error) {
 	return p, nil
 }
 
-// behindLinks are the parts of names that lead through links of the mirror, of a job that writes nothing there: the link may be about to become a
-// directory. What is behind it is no basis for them.
-func behindLinks(roots []root, refused []PathError, j Job) (parts []part) {
-	byRoot := make([][]string, len(roots))
-	for _, e := range refused {
-		i := deepest(roots, e.Path)
-		byRoot[i] = append(byRoot[i], strings.TrimPrefix(strings.TrimPrefix(e.Path, roots[i].link), "/"))
-	}
-	for i, root := range roots {
-		j.Paths = byRoot[i]
-		for _, one := range cut(root, j) {
-			one.fresh = true
-			parts = append(parts, one)
-		}
-	}
-	return parts
-}
-
 // anchored tells whether a filter speaks of the top of the transfer, which is another one behind a link.
 func anchored(filters []string) bool {
 	for _, f := range filters {
