@@ -10,29 +10,18 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 )
 
+// A piece is what one read has brought.
+type piece struct {
+	bytes []byte
+	err   error
+}
+
 // readAll reads to the end, or fails when nothing has come for that long, or too little in ten times that long. What it leaves reading ends with the process:
 // nothing else ends a read from a pipe.
 func readAll(in io.Reader, patience time.Duration) ([]byte, error) {
-	type piece struct {
-		bytes []byte
-		err   error
-	}
-	pieces, stop := make(chan piece), make(chan struct{})
+	stop := make(chan struct{})
 	defer close(stop)
-	go func() {
-		for {
-			buf := make([]byte, 32<<10)
-			n, err := in.Read(buf)
-			select {
-			case pieces <- piece{buf[:n], err}:
-			case <-stop:
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	pieces := read(in, stop)
 	late, idle := time.NewTimer(10*patience), time.NewTimer(patience)
 	defer late.Stop()
 	defer idle.Stop()
@@ -54,6 +43,26 @@ func readAll(in io.Reader, patience time.Duration) ([]byte, error) {
 			return nil, slow(len(all), 10*patience)
 		}
 	}
+}
+
+// read reads until an error, the end among them, or until somebody stops it between two reads.
+func read(in io.Reader, stop <-chan struct{}) <-chan piece {
+	pieces := make(chan piece)
+	go func() {
+		for {
+			buf := make([]byte, 32<<10)
+			n, err := in.Read(buf)
+			select {
+			case pieces <- piece{buf[:n], err}:
+			case <-stop:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return pieces
 }
 
 func slow(n int, after time.Duration) error {
