@@ -84,7 +84,7 @@ func (s *server) Running() bool {
 // PID is the process id of the server's main process.
 func (s *server) PID() int { return s.cmd.Process.Pid }
 
-// Stop asks the server to end and waits until it has.
+// Stop asks the server and everything it forked to end and waits until they have.
 func (s *server) Stop() { s.end(syscall.SIGTERM) }
 
 // Kill ends the server and everything it forked with SIGKILL and waits until the server has ended.
@@ -98,7 +98,20 @@ func (s *server) end(sig syscall.Signal) {
 	case <-time.After(s.bound()):
 		s.t.Errorf("%s did not end on %v", s.argv[0], sig)
 	}
+	gone := func() error {
+		if err := syscall.Kill(-s.PID(), 0); !errors.Is(err, syscall.ESRCH) {
+			return errors.New("something that it forked goes on")
+		}
+		return nil
+	}
+	if poll(forked, gone) != nil { // it may have the port, or a lock, that the next start needs
+		syscall.Kill(-s.PID(), syscall.SIGKILL) //nolint:errcheck // it may be gone by now
+		poll(forked, gone)                      //nolint:errcheck // nobody may fetch what is dead
+	}
 }
+
+// forked is how long what a server forked may go on after it.
+const forked = 2 * time.Second
 
 // Children returns the process ids of those the server forked for its connections and that still run.
 func (s *server) Children() []int {
