@@ -144,7 +144,7 @@ func waitFor(ts *testscript.TestScript, what string, f func() error) {
 
 // until repeats a mirrorbus command until its output holds a text: until TEXT COMMAND…; ! until: until it does not.
 func until(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 {
+	if len(args) < 2 || args[0] == "" { // which is in every output
 		ts.Fatalf("usage: until TEXT COMMAND…")
 	}
 	waitFor(ts, strings.Join(args, " "), func() error {
