@@ -39,6 +39,7 @@ type batch struct {
 	unsafe      map[string]bool // links that lead out of the module, which this mirror does not take
 	superseded  speech          // what is left to newer announcements
 	whole       bool            // made from the manifest, not from announcements in the inbox
+	has         bool            // the upstream is known to have had all of it before the first run
 
 	shown   []string   // indexes that are captured, to be put in place
 	removed [][]string // for each survey of the delete stage, what it removes
@@ -146,10 +147,11 @@ func (b *batch) apply(ctx context.Context) error {
 	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
 		return b.finish(ctx)
 	}
-	if b.plan.NeedsHead {
+	if b.has = b.whole || b.knownReady(); b.plan.NeedsHead {
 		if err := b.ready(ctx); err != nil {
 			return err
 		}
+		b.has = true
 	}
 	failpoint.Here("capture.before")
 	if err := b.capture(ctx); err != nil {
@@ -236,9 +238,15 @@ func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]fi
 // fresh is how long an upstream that has said what it has is not asked again whether it has that. It may be one of several behind one name.
 const fresh = time.Minute
 
+// knownReady tells whether the upstream has said so lately.
+func (b *batch) knownReady() bool {
+	h := b.w.upstream
+	return h != nil && h.Epoch == b.epoch && h.Serial >= b.through && b.w.a.o.Now().Sub(h.At) < fresh
+}
+
 // ready makes sure that the upstream has what the batch is about, where the result alone would not prove it.
 func (b *batch) ready(ctx context.Context) error {
-	if h := b.w.upstream; h != nil && h.Epoch == b.epoch && h.Serial >= b.through && b.w.a.o.Now().Sub(h.At) < fresh {
+	if b.knownReady() {
 		return nil
 	}
 	b.w.stage("ask the upstream")

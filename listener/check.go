@@ -28,7 +28,7 @@ func judge(r event.Record, info fs.FileInfo, mask uint32) string {
 	case r.Mode == 0:
 		return ""
 	}
-	newer := info.ModTime().After(r.MTime.Time()) && !event.StampOf(info.ModTime()).Agrees(r.MTime)
+	newer := newerThan(r, info)
 	switch {
 	case typeOf(info.Mode()) != r.Mode&event.ModeType:
 		if newer {
@@ -49,6 +49,11 @@ func judge(r event.Record, info fs.FileInfo, mask uint32) string {
 		return otherMode
 	}
 	return ""
+}
+
+// newerThan tells whether what is at a path was written after its record was made. It need not have been if the master has put something older there.
+func newerThan(r event.Record, info fs.FileInfo) bool {
+	return info.ModTime().After(r.MTime.Time()) && !event.StampOf(info.ModTime()).Agrees(r.MTime)
 }
 
 // typeOf is the file type as in stat(2).
@@ -72,6 +77,23 @@ func typeOf(m fs.FileMode) uint32 {
 
 // maxFindings is how many findings are collected; the rest would say the same.
 const maxFindings = 100
+
+// newer are the paths at which something stands that is newer than its record.
+func (t *tree) newer(records []event.Record) (paths []string, err error) {
+	for _, r := range records {
+		if r.Op == event.Gone || r.Mode == 0 || r.IsDir() {
+			continue
+		}
+		info, err := t.lstat(r.Path)
+		if err != nil {
+			return nil, err
+		}
+		if info != nil && newerThan(r, info) {
+			paths = append(paths, r.Path)
+		}
+	}
+	return paths, nil
+}
 
 // check compares the tree with the records, which must be this mirror's own.
 func (t *tree) check(records []event.Record, mask uint32) ([]finding, error) {

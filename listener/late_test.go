@@ -1,6 +1,7 @@
 package listener_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -217,6 +218,36 @@ func TestStateOlderThanTheTree(t *testing.T) {
 			if r := w.reports(a)[len(w.reports(a))-1]; r.Applied != 3 || r.Files != 0 {
 				t.Errorf("%+v", r)
 			}
+		})
+	}
+}
+
+// The master puts something older in the place of a file, and the upstream, a tier above, does not have it yet: what is newer here is not taken for what was
+// written since.
+func TestAnOlderFileThatTheUpstreamDoesNotHaveYet(t *testing.T) {
+	for _, here := range []bool{true, false} {
+		t.Run(fmt.Sprintf("here=%t", here), func(t *testing.T) {
+			w := newWorld(t)
+			w.write(testenv.File("f", "new"))
+			a := w.adopted()
+			old := testenv.File("f", "older").At(time.Now().Add(-1000 * time.Hour))
+			w.write(old)
+			rec := w.rec(event.Write, "f")
+			w.write(testenv.File("f", "new"))
+			if !here {
+				w.must(os.Remove(filepath.Join(w.dest, "f")))
+			}
+			two := w.make(event.Announcement{}, rec)
+			w.send(a, two)
+			w.must(errOrNil(a.Reconcile(t.Context(), pub)))
+			if s := w.status(a); s.Applied != 1 || s.State != listener.Waiting {
+				t.Errorf("before the upstream has it: %+v", s)
+			}
+			w.write(old)
+			w.put(two)
+			w.must(a.SyncNow(t.Context(), pub))
+			w.must(errOrNil(a.Reconcile(t.Context(), pub)))
+			w.same(a, 2)
 		})
 	}
 }

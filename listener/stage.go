@@ -2,7 +2,9 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -67,6 +69,9 @@ func (b *batch) stages(ctx context.Context, t *tree) error {
 		}
 	}
 	failpoint.Here("content.after")
+	if err := b.newest(ctx, t); err != nil {
+		return err
+	}
 	if err := b.settled(ctx, t); err != nil {
 		return err
 	}
@@ -87,6 +92,35 @@ func (b *batch) stages(ctx context.Context, t *tree) error {
 	}
 	failpoint.Here("delete.after")
 	return b.putAway(ctx)
+}
+
+// newest makes sure of what is newer here than its record: written since on the upstream, or what the upstream had before the master put something older
+// there. Only of an upstream that has the batch is that known, so it is asked, and the paths are brought again.
+func (b *batch) newest(ctx context.Context, t *tree) error {
+	runs, records := b.plan.Runs(plan.Content), b.plan.Content
+	if b.has || len(runs) == 0 {
+		return nil
+	}
+	if len(records) == 0 { // there are no indexes, which are compared when they are captured
+		records = b.plan.Expect
+	}
+	newer, err := t.newer(b.expected(records))
+	if err != nil || len(newer) == 0 {
+		return err
+	}
+	if err := b.ready(ctx); errors.Is(err, errNotExported) {
+		return nil // it cannot tell
+	} else if err != nil {
+		return err
+	}
+	b.has = true
+	slices.Sort(newer)
+	for list := range slices.Chunk(newer, plan.MaxNames) {
+		if err := b.do(ctx, plan.Content, rsync.Job{Mode: rsync.Content, Paths: list, MaxDelete: runs[0].MaxDelete}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // do runs a job; that it could not bring what newer announcements speak of is no error.

@@ -24,6 +24,7 @@ var ofListener = []mutant{
 	{"a batch that may not grow goes on without what an index may name", "listener/settle.go",
 		"return &pathError{path, errors.New(\"has changed on the upstream while an index that may name it was brought\")}", "return nil", "listener", "TestABatchThatMayNotGrowYetShowsNoIndex"},
 	{"a directory above those that are read may lose what it likes", "listener/settle.go", `b.plan.Touches(p)`, `b.plan.Spanned(p)`, "listener", "TestABatchThatMayNotGrowYetShowsNoIndex"},
+	{"what is newer here is taken for what was written since", "listener/stage.go", "if b.has || len(runs) == 0 {", "if b.through > 0 || len(runs) == 0 {", "listener", "TestAnOlderFileThatTheUpstreamDoesNotHaveYet"},
 	{"a flip may do more than change metadata", "listener/flip.go", `if r.Op != event.Meta {`, `if r.Op == 0 {`, "listener", "TestFlipNeedsItsContent"},
 	{"budgets are never charged", "listener/pace/budget.go", `inbox.Bucket{Tokens: tokens - 1, At: now}`, `inbox.Bucket{Tokens: tokens, At: now}`, "listener/pace", "TestBudget"},
 	{"what was charged is not stored", "listener/compare.go", `return w.a.inbox.Spend(ctx, w.m.Name, kind, left)`, "_ = left\n\treturn nil", "listener", "TestASpentBudgetStaysSpent"},
