@@ -147,7 +147,8 @@ func (b *batch) apply(ctx context.Context) error {
 	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
 		return b.finish(ctx)
 	}
-	if b.has = b.whole || b.knownReady(); b.plan.NeedsHead {
+	b.has = b.whole || b.knownReady()
+	if b.plan.NeedsHead {
 		if err := b.ready(ctx); err != nil {
 			return err
 		}
