@@ -87,9 +87,9 @@ func TestContentKeepsEmbargoedDirectoriesClosed(t *testing.T) {
 
 func TestContentHardLinks(t *testing.T) {
 	w := newWorld(t)
-	w.upstream(testenv.File("a/one", "same"), testenv.HardLink("b/two", "a/one"), testenv.HardLink("c/three", "a/one"))
+	w.upstream(testenv.File("a/one", "same"), testenv.HardLink("b/two", "a/one"), testenv.HardLink("c/three", "a/one"), testenv.HardLink(`d/back\[slash`, "a/one"))
 	w.mirror(testenv.File("b/two", "same"))
-	w.run(Job{Mode: Content, Paths: []string{"a/one", "b/two", "c/three"}})
+	w.run(Job{Mode: Content, Paths: []string{"a/one", "b/two", "c/three", `d/back\[slash`}}) // rsync takes the last for a pattern
 	w.same()
 }
 

@@ -111,34 +111,28 @@ func deepest(roots []root, path string) int {
 	return best
 }
 
-// cut makes the parts of one root: names that confuse rsync apart from the others, and the root itself apart in modes that would read it. What is
-// set aside is one part, so that all names of an inode are in it: rsync's own check of names is off then, and ours checks each.
+// cut makes the parts of one root: the root itself apart in modes that would read it, and names that confuse rsync beside the others, lest hard links
+// between them are lost. rsync's own check of names is off in such a part, and ours checks each. What is set aside is one part, so that all names
+// of an inode are in it.
 func cut(root root, j Job) (parts []part) {
-	var plain, odd []string
+	names := make([]string, 0, len(j.Paths))
 	for _, name := range j.Paths {
 		switch {
-		case name == "" && !j.Mode.walks():
-			if len(parts) == 0 {
-				parts = append(parts, part{root: root, names: []string{""}, alone: true})
-			}
-		case confuses(name):
-			odd = append(odd, name)
-		default:
-			plain = append(plain, name)
+		case name != "" || j.Mode.walks():
+			names = append(names, name)
+		case len(parts) == 0:
+			parts = append(parts, part{root: root, names: []string{""}, alone: true})
 		}
 	}
 	if j.Mode == Delete || j.Mode == Recursive {
-		plain, odd = topmost(plain), topmost(odd)
+		names = topmost(names)
 	}
 	size := MaxNames
 	if j.together {
-		plain, odd, size = nil, slices.Concat(plain, odd), max(len(j.Paths), 1)
+		size = max(len(names), 1)
 	}
-	for _, names := range Chunks(plain, size) {
-		parts = append(parts, part{root: root, names: names})
-	}
-	for _, names := range Chunks(odd, size) {
-		parts = append(parts, part{root: root, names: names, trust: true})
+	for _, names := range Chunks(names, size) {
+		parts = append(parts, part{root: root, names: names, trust: j.together || slices.ContainsFunc(names, confuses)})
 	}
 	return parts
 }
