@@ -217,7 +217,6 @@ type worker struct {
 	wake, wakeFlips chan struct{} // hold one token each
 
 	working  sync.Mutex   // one pass at a time
-	replans  replans      // belongs to the pass
 	aside    aside        // likewise
 	upstream *inbox.Head  // likewise: what the upstream said last, nil if it has not been asked
 	careful  event.Serial // likewise: the batch that begins with this serial had to grow because an index changed while content came

@@ -217,7 +217,8 @@ func (b *batch) checked(ctx context.Context, t *tree) error {
 	}
 }
 
-// check compares the tree with what is expected of it, after flips that were done ahead of their turn are done again.
+// check compares the tree with what is expected of it, after flips that were done ahead of their turn are done again. Permissions are set as they were
+// announced: the upstream's may be others by now, of which nobody has said anything yet.
 func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]finding, error) {
 	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
 	defer b.w.flipping.Unlock()
@@ -233,7 +234,12 @@ func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]fi
 			}
 		}
 	}
-	return t.check(expect, b.w.m.mask())
+	found, modes, err := t.check(expect, b.w.m.mask())
+	if err != nil || len(modes) == 0 {
+		return found, err
+	}
+	b.w.log.Info("permissions are not as on the upstream but as announced", "serial", b.through, "paths", len(modes), "first", modes[0].Path)
+	return found, t.applyFlip(modes, b.w.m.mask())
 }
 
 // fresh is how long an upstream that has said what it has is not asked again whether it has that. It may be one of several behind one name.
@@ -285,7 +291,7 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 		if n, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
 			return errors.Join(cause, err)
 		} else if n > 0 {
-			b.w.log.Info("batch is made again with newer announcements", "serial", b.through, "head", h.Serial, "because", cause)
+			b.w.log.Info("newer announcements are taken in", "serial", b.through, "head", h.Serial, "because", cause)
 			return errNewer
 		}
 	}

@@ -95,19 +95,22 @@ func (t *tree) newer(records []event.Record) (paths []string, err error) {
 	return paths, nil
 }
 
-// check compares the tree with the records, which must be this mirror's own.
-func (t *tree) check(records []event.Record, mask uint32) ([]finding, error) {
-	var found []finding
+// check compares the tree with the records, which must be this mirror's own. What differs only in its permissions is in modes alone.
+func (t *tree) check(records []event.Record, mask uint32) (found []finding, modes []event.Record, err error) {
 	for _, r := range records {
 		info, err := t.lstat(r.Path)
 		if err != nil {
-			return found, err
+			return found, modes, err
 		}
-		if what := judge(r, info, mask); what != "" {
+		switch what := judge(r, info, mask); what {
+		case "":
+		case otherMode:
+			modes = append(modes, r)
+		default:
 			if found = append(found, finding{r.Path, what}); len(found) == maxFindings {
-				break
+				return found, modes, nil
 			}
 		}
 	}
-	return found, nil
+	return found, modes, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/plan"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -164,6 +165,62 @@ func TestContentWrittenAfterItsAnnouncement(t *testing.T) {
 	w.same(a, 3)
 	if r := w.reports(a)[len(w.reports(a))-1]; r.Files != 0 {
 		t.Errorf("%d files were transferred again", r.Files)
+	}
+}
+
+// Permissions are changed on the upstream before anybody says so, as on the day before a release. A mirror that comes for what was announced has those
+// that were announced.
+func TestPermissionsThatNobodyHasAnnouncedYet(t *testing.T) {
+	w := newWorld(t)
+	a := w.adopted()
+	w.write(testenv.File("release/f", "x").Perm(0o640), testenv.Dir("release", 0o750), testenv.File("tool", "x").Perm(0o755))
+	x := w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"), w.rec(event.Write, "tool"))
+	for path, perm := range map[string]os.FileMode{"release": 0o755, "release/f": 0o644, "tool": 0o700} {
+		w.must(os.Chmod(filepath.Join(w.up, path), perm))
+	}
+	w.send(a, x)
+	w.must(a.Reconcile(t.Context(), pub))
+	if s := w.status(a); s.Applied != w.serial {
+		t.Fatalf("%+v", s)
+	}
+	for path, perm := range map[string]os.FileMode{"release": 0o750, "release/f": 0o640, "tool": 0o755} {
+		if info, err := os.Stat(filepath.Join(w.dest, path)); err != nil || info.Mode().Perm() != perm {
+			t.Errorf("%s is %v, %v, want %v", path, info.Mode(), err, perm)
+		}
+	}
+	w.send(a, w.announce(w.rec(event.Meta, "release"), w.rec(event.Meta, "release/f"), w.rec(event.Meta, "tool")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, w.serial)
+}
+
+// What a batch cannot bring, since it is gone by now and newer announcements say so, is left to them. The batch does not begin again with all of them: where
+// changes come faster than a slow mirror works it would never end.
+func TestABatchLeavesToNewerAnnouncementsWhatTheySpeakOf(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.adopted().Close())
+	w.write(testenv.File("a", "1"), testenv.File("b", "1"))
+	var a *listener.Agent
+	a = w.reopen(func(o *listener.Options) {
+		m := &o.Modules[0]
+		meddled := false
+		m.Runner = meddler{m.Runner, func(stage string, _ rsync.Job) {
+			if stage == string(plan.Content) && !meddled {
+				meddled = true
+				w.must(os.Remove(filepath.Join(w.up, "a")))
+				w.announce(event.Record{Op: event.Gone, Path: "a"})
+			}
+		}, func() {}}
+		m.Post = []string{"sh", "-c", `echo $MIRRORBUS_SERIAL $MIRRORBUS_OUTCOME >>` + w.state + `/batches`}
+	})
+	first := w.announce(w.rec(event.Write, "a"), w.rec(event.Write, "b"))
+	at := w.serial
+	w.send(a, first)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, at+1)
+	said, err := os.ReadFile(filepath.Join(w.state, "batches"))
+	w.must(err)
+	if want := fmt.Sprintf("%d applied\n%d applied\n", at, at+1); string(said) != want {
+		t.Errorf("batches %q, want %q", said, want)
 	}
 }
 

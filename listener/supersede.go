@@ -15,25 +15,6 @@ import (
 // errNewer says that newer announcements explain what was found, so that all is to be planned again with them.
 var errNewer = fmt.Errorf("newer announcements were taken in: %w", errAgain)
 
-// maxReplans is how often a batch without indexes may grow by what is announced while it runs. Where changes come faster than a slow mirror works
-// it would never end. A batch with indexes grows as long as content is missing, see capture.
-const maxReplans = 2
-
-// replans counts how often the batch after a serial was planned anew.
-type replans struct {
-	after event.Serial
-	n     int
-}
-
-// replanned counts one more, and tells whether the batch may grow again.
-func (w *worker) replanned(after event.Serial) bool {
-	if w.replans.after != after {
-		w.replans = replans{after: after}
-	}
-	w.replans.n++
-	return w.replans.n <= maxReplans
-}
-
 // excuse decides about a run that could not bring some paths. nil: newer announcements speak of each of them, they are left to the next batch,
 // and this one goes on.
 func (b *batch) excuse(ctx context.Context, cause error) error {
@@ -85,13 +66,10 @@ func (b *batch) excuseFinding(ctx context.Context, f finding) error {
 	return nil
 }
 
-// goesOn tells whether newer announcements are to be asked about what explain could not mend: the batch has grown often enough, or it was cut
-// and they were here before.
+// goesOn tells whether newer announcements, which explain has taken in or which were here before, are to be asked about what it could not mend. To make
+// the batch again with all of them would be another way; where changes come faster than a slow mirror works it would never end.
 func (b *batch) goesOn(err error) bool {
-	if errors.Is(err, errNewer) {
-		return !b.w.replanned(b.v.Applied)
-	}
-	return !errors.Is(err, errAgain) && b.v.Through > b.through
+	return errors.Is(err, errNewer) || !errors.Is(err, errAgain) && b.v.Through > b.through
 }
 
 // A speech is what a number of announcements speak of.
