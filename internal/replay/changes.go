@@ -208,6 +208,17 @@ func (d *Day) renameDir(b *Batch) error {
 
 // move renames a file or a directory. Hard links between what moved and what stays are named on both sides.
 func (d *Day) move(b *Batch, from, to string) error {
+	for _, g := range d.links {
+		renamed := slices.Clone(g)
+		for i, p := range g {
+			if p == from || event.Under(from, p) {
+				renamed[i] = to + p[len(from):]
+			}
+		}
+		if d.mixed(renamed) && !d.mixed(g) {
+			return nil
+		}
+	}
 	if err := os.Rename(d.abs(from), d.abs(to)); err != nil {
 		return err
 	}

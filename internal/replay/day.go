@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 )
 
 // A Day is a stream of changes to one tree. The same seed on the same tree makes the same changes, apart from times. It is the tree's only writer.
@@ -25,16 +27,21 @@ type Day struct {
 	hidden []string   // directories that a flip will show
 	links  [][]string // names of one inode, for inodes that have several
 	repos  []*repo
-	held   []Batch // changes not announced yet
-	made   int     // numbers new names
-	small  int     // a directory with more names below it is left alone by what removes or moves it
+	held   []Batch       // changes not announced yet
+	plain  *filter.Rules // includes what is no index
+	made   int           // numbers new names
+	small  int           // a directory with more names below it is left alone by what removes or moves it
 }
 
 // Begin looks at the tree below root and begins a day on it.
 func Begin(root string, seed uint64) (*Day, error) {
-	d := &Day{root: root, rng: rand.New(rand.NewPCG(seed, 0)), dirs: []string{"."}}
+	plain, err := indexes.Rules(indexes.Expand([]string{"generic"}))
+	if err != nil {
+		return nil, err
+	}
+	d := &Day{root: root, rng: rand.New(rand.NewPCG(seed, 0)), dirs: []string{"."}, plain: plain}
 	names, inodes := 0, map[uint64][]string{}
-	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
 		if err != nil || p == root {
 			return err
 		}
@@ -192,6 +199,17 @@ func (d *Day) moved(from, to string) {
 			}
 		}
 	}
+}
+
+// mixed tells whether some of these names are those of indexes, and others are not. Mirrors do not keep them names of one inode, see deploy/README.md.
+func (d *Day) mixed(names []string) bool {
+	n := 0
+	for _, p := range names {
+		if d.plain.Included(p, false) {
+			n++
+		}
+	}
+	return n > 0 && n < len(names)
 }
 
 // mates are all names of the inode of p, p among them.

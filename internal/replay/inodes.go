@@ -47,10 +47,16 @@ func (d *Day) link(b *Batch) error {
 			dir = d.someDir()
 		}
 		other := path.Join(dir, d.fresh("link"))
+		if d.mixed([]string{p, other}) {
+			continue
+		}
 		if err := os.Link(d.abs(p), d.abs(other)); err != nil {
 			return err
 		}
 		group = append(group, other)
+	}
+	if len(group) < 2 {
+		return nil
 	}
 	d.links = append(d.links, group)
 	b.touchAll(group, content)
