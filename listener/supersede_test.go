@@ -85,7 +85,7 @@ func TestDirectoriesGoAwayWhileTheyAreReadForDeletions(t *testing.T) {
 	gone := 0
 	a := w.reopen(func(o *listener.Options) {
 		m := &o.Modules[0]
-		m.Budgets = map[string]pace.Budget{}
+		m.Budgets, m.MaxDeleteRatio = map[string]pace.Budget{}, 1
 		m.Runner = meddler{m.Runner, func(stage string, j rsync.Job) {
 			if stage == "delete" && j.Way == rsync.Survey && gone < dirs-1 {
 				w.must(os.RemoveAll(filepath.Join(w.up, name(gone))))
