@@ -1,7 +1,6 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
 )
@@ -45,7 +45,7 @@ type rig struct {
 	conf    hub.ServerConfig // what Start uses
 	backlog func(ctx context.Context, t transports.Topic, have string) iter.Seq2[transports.Message, error]
 	allowed func(peer string, t transports.Topic, subscribe bool) error
-	log     lockedBuffer
+	log     testenv.Buffer
 
 	mu     sync.Mutex
 	keys   map[string]ssh.Signer
@@ -233,21 +233,3 @@ func (s *server) names() []string {
 }
 
 func numbered(n int) string { return fmt.Sprintf("m%06d", n) }
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}

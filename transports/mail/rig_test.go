@@ -1,7 +1,6 @@
 package mail_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -96,7 +95,7 @@ func msg(t transports.Topic, id string) transports.Message {
 type side struct {
 	*transports.CheckedTransport
 	t       *testing.T
-	log     lockedBuffer
+	log     testenv.Buffer
 	refuses func(transports.Message) error
 	ends    error // what Run is to return, if not that it was ended
 
@@ -207,22 +206,4 @@ func (s *side) counts(what string, n uint64) {
 func (s *side) publish(m transports.Message) {
 	s.t.Helper()
 	must(s.t, s.Publish(s.t.Context(), m))
-}
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

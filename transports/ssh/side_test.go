@@ -1,7 +1,6 @@
 package ssh_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ func msg(t transports.Topic, id string) transports.Message {
 type side[T transports.Transport] struct {
 	transport T
 	t         *testing.T
-	log       lockedBuffer
+	log       testenv.Buffer
 	refuses   func(transports.Message) error
 
 	mu        sync.Mutex
@@ -126,22 +125,4 @@ func (r *rig) mirror(name string, change ...func(*ssh.MirrorConfig)) *side[*ssh.
 		f(conf)
 	}
 	return start(r.t, debian, func(e transports.Env) (*ssh.Mirror, error) { return ssh.NewMirror(*conf, e) })
-}
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

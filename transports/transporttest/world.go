@@ -1,7 +1,6 @@
 package transporttest
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
@@ -20,7 +20,7 @@ import (
 type world struct {
 	h   Harness
 	bus *Bus
-	log lockedBuffer
+	log testenv.Buffer
 
 	mu     sync.Mutex
 	errs   []error // every error that a transport returned
@@ -155,22 +155,4 @@ func report(module string) transports.Topic {
 func message(t transports.Topic, body string) transports.Message {
 	sum := sha256.Sum256([]byte(t.String() + "\n" + body))
 	return transports.Message{Topic: t, ID: fmt.Sprintf("%x", sum[:16]), Body: []byte(body)}
-}
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
