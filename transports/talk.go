@@ -32,6 +32,6 @@ type Talk struct {
 	// Ask returns the lines to answer with, none if nothing is to be said. The error is for who asks, too.
 	Ask func(ctx context.Context, q Question) ([]string, error)
 
-	// Tell says news for people, one line at a time, until ctx is done or say fails.
-	Tell func(ctx context.Context, say func(text string) error) error
+	// Tell says news of modules for people, one line at a time, until ctx is done or say fails.
+	Tell func(ctx context.Context, say func(module, text string) error) error
 }

@@ -30,7 +30,7 @@ type news struct {
 
 // Tell says what is announced, and for each announcement once how many mirrors have it: when all do that are not away, or after a while. It begins
 // with what comes next, and leaves out modules that only some mirrors may have. Announcements that follow each other quickly are told and summed up together.
-func (h *Hub) Tell(ctx context.Context, say func(string) error) error {
+func (h *Hub) Tell(ctx context.Context, say func(module, text string) error) error {
 	var all []*news
 	for _, m := range h.conf.Modules {
 		if !h.public(event.Module(m.Name)) {
@@ -58,7 +58,7 @@ func (h *Hub) Tell(ctx context.Context, say func(string) error) error {
 	}
 }
 
-func (h *Hub) tell(ctx context.Context, n *news, say func(string) error) error {
+func (h *Hub) tell(ctx context.Context, n *news, say func(module, text string) error) error {
 	st, err := h.journal.State(ctx, n.module)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (h *Hub) tell(ctx context.Context, n *news, say func(string) error) error {
 		}
 		before := n.told
 		n.told, n.open = st.Serial, &a
-		if err := say(sentence(a, st.Serial-before)); err != nil {
+		if err := say(string(n.module), sentence(a, st.Serial-before)); err != nil {
 			return err
 		}
 	}
@@ -91,7 +91,7 @@ func (h *Hub) tell(ctx context.Context, n *news, say func(string) error) error {
 	if len(p.Mirrors) == 0 {
 		return nil
 	}
-	return say(summary(n.module, p))
+	return say(string(n.module), summary(n.module, p))
 }
 
 // sentence is an announcement for people: what of the module changed, and how much. n is how many serials it stands for.

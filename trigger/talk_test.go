@@ -99,7 +99,7 @@ func TestTell(t *testing.T) {
 	m.shows(h, "one behind 0", "two behind 0")
 	said := make(chan string, 100)
 	run(t, func(ctx context.Context) error {
-		return h.Tell(ctx, func(text string) error {
+		return h.Tell(ctx, func(_, text string) error {
 			said <- text
 			return nil
 		})

@@ -1,7 +1,9 @@
 package irc
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,19 +12,55 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// join asks for the channel.
-func (s *session) join() {
-	line := "JOIN " + s.t.conf.Channel
-	if key := s.t.conf.ChannelKey.Reveal(); key != "" {
-		line += " " + key
+// A place is a channel that we are in, or should be.
+type place struct {
+	name    string
+	entered bool // at least once
+	inside  bool
+	outside error // why we are not
+}
+
+// visit adds a channel to those to be in.
+func (s *session) visit(channel string) {
+	if s.place(channel) == nil {
+		s.places[girc.ToRFC1459(channel)] = &place{name: channel, outside: fmt.Errorf("not in %s yet", channel)}
 	}
-	s.reply(line)
+}
+
+// place is the channel of this name if it is one of ours, or nil.
+func (s *session) place(name string) *place { return s.places[girc.ToRFC1459(name)] }
+
+// names are those of all channels, in order.
+func (s *session) names() []string {
+	var all []string
+	for _, p := range s.places {
+		all = append(all, p.name)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// join asks for the channels that we are not in.
+func (s *session) join() {
+	for _, name := range s.names() {
+		s.mu.Lock()
+		inside := s.place(name).inside
+		s.mu.Unlock()
+		if inside {
+			continue
+		}
+		line := "JOIN " + name
+		if key := s.t.conf.ChannelKey.Reveal(); key != "" {
+			line += " " + key
+		}
+		s.reply(line)
+	}
 }
 
 // presence is what is known of the nick that reports go to.
 type presence struct {
 	gone  bool      // it was seen to leave
-	since time.Time // when we came to the channel
+	since time.Time // when we came to a channel
 }
 
 // settling is how long after our coming another who comes has missed nothing that we have not missed as well.
@@ -34,18 +72,22 @@ func (s *session) moved(e girc.Event) {
 		return
 	}
 	who, me := e.Source.Name, s.isMe(e.Source.Name)
+	var p *place
+	if len(e.Params) > 0 {
+		p = s.place(e.Params[0])
+	}
 	switch e.Command {
 	case "JOIN":
-		if same(e.Params[0], s.t.conf.Channel) {
-			s.joined(who, me)
+		if p != nil {
+			s.joined(p, who, me)
 		}
 	case "PART":
-		if me && same(e.Params[0], s.t.conf.Channel) {
-			s.left("removed from the channel")
+		if me && p != nil {
+			s.left(p, "removed from "+p.name)
 		}
 	case "KICK":
-		if len(e.Params) > 1 && same(e.Params[0], s.t.conf.Channel) && s.isMe(e.Params[1]) {
-			s.left(fmt.Sprintf("kicked from %s by %s: %s", s.t.conf.Channel, who, e.Last()))
+		if p != nil && len(e.Params) > 1 && s.isMe(e.Params[1]) {
+			s.left(p, fmt.Sprintf("kicked from %s by %s: %s", p.name, who, e.Last()))
 		}
 	case "NICK":
 		if me {
@@ -72,8 +114,8 @@ func (s *session) freed(nick string) {
 	}
 }
 
-// joined notes that somebody, or we, came to the channel.
-func (s *session) joined(who string, me bool) {
+// joined notes that somebody, or we, came to a channel.
+func (s *session) joined(p *place, who string, me bool) {
 	if !me {
 		if s.t.master != "" && same(who, s.t.master) {
 			s.masterCame()
@@ -81,20 +123,26 @@ func (s *session) joined(who string, me bool) {
 		return
 	}
 	s.mu.Lock()
-	s.inside, s.outside = true, nil
+	again, complete := p.entered, true
+	p.entered, p.inside, p.outside = true, true, nil
+	for _, other := range s.places {
+		complete = complete && other.entered
+	}
 	s.mu.Unlock()
 	s.master.since = time.Now()
-	select {
-	case <-s.entered:
+	if again {
 		s.t.counts.rejoins.Add(1)
-		s.log.Info("in the channel again", "channel", s.t.conf.Channel)
+		s.log.Info("in the channel again", "channel", p.name)
 		s.hand(item{again: true})
-	default:
-		if nick := s.self(); !same(nick, s.t.conf.Nick) {
-			s.log.Warn("somebody else has our nick; it is asked for again and again", "nick", s.t.conf.Nick, "have", nick)
-		}
-		close(s.entered)
+		return
 	}
+	if !complete {
+		return
+	}
+	if nick := s.self(); !same(nick, s.t.conf.Nick) {
+		s.log.Warn("somebody else has our nick; it is asked for again and again", "nick", s.t.conf.Nick, "have", nick)
+	}
+	close(s.entered)
 }
 
 // masterCame looks whether something may have been lost: the master was away, or on the other side of a split network, and may have spoken there.
@@ -105,17 +153,17 @@ func (s *session) masterCame() {
 	}
 }
 
-// left notes that we are not in the channel any more.
-func (s *session) left(why string) {
-	s.log.Warn("not in the channel any more, joining it again after a while", "channel", s.t.conf.Channel, "why", why)
-	s.setOutside(fmt.Errorf("%s", why))
+// left notes that we are not in a channel any more.
+func (s *session) left(p *place, why string) {
+	s.log.Warn("not in the channel any more, joining it again after a while", "channel", p.name, "why", why)
+	s.setOutside(p, errors.New(why))
 	s.again()
 }
 
-func (s *session) setOutside(why error) {
+func (s *session) setOutside(p *place, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inside, s.outside = false, why
+	p.inside, p.outside = false, why
 }
 
 func (s *session) again() {
@@ -136,23 +184,24 @@ var entryErrors = map[string]string{
 // refusedEntry handles an answer to JOIN. It tells whether the line was one.
 func (s *session) refusedEntry(e girc.Event) bool {
 	remedy, known := entryErrors[e.Command]
-	if !known || len(e.Params) < 2 || !same(e.Params[1], s.t.conf.Channel) {
+	if !known || len(e.Params) < 2 || s.place(e.Params[1]) == nil {
 		return false
 	}
+	p := s.place(e.Params[1])
 	s.mu.Lock()
-	inside := s.inside
+	inside := p.inside
 	s.mu.Unlock()
 	if inside {
 		return false
 	}
-	err := fmt.Errorf("it does not let us into %s: %s (%s)", s.t.conf.Channel, e.Last(), remedy)
+	err := fmt.Errorf("it does not let us into %s: %s (%s)", p.name, e.Last(), remedy)
 	if e.Command != "471" && e.Command != "437" {
 		err = transports.Permanent(err)
 	}
 	select {
 	case <-s.entered: // we were in it before
 		s.log.Warn("cannot join the channel again", "error", err)
-		s.setOutside(err)
+		s.setOutside(p, err)
 		s.again()
 	default:
 		s.end(err)
@@ -164,8 +213,10 @@ func (s *session) refusedEntry(e girc.Event) bool {
 func (s *session) notes() (all []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.inside && s.outside != nil {
-		all = append(all, s.outside.Error())
+	for _, name := range s.names() {
+		if p := s.place(name); !p.inside {
+			all = append(all, p.outside.Error())
+		}
 	}
 	if !same(s.nick, s.t.conf.Nick) {
 		all = append(all, fmt.Sprintf("somebody else has the nick %s; here it is %s", s.t.conf.Nick, s.nick))

@@ -1,6 +1,7 @@
 package irc
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/lrstanley/girc"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/transports"
 )
 
 // The longest names that common networks take. What is said is cut by the server if the name of the sender makes it too long.
@@ -41,7 +43,8 @@ type Network struct {
 	User     string `toml:"user"`
 	RealName string `toml:"real_name"`
 
-	// SASL is how to log in to an account: "plain" with a password, "external" with the client's certificate, "" not at all.
+	// SASL is how to log in to an account: "plain" with a password, "external" with the client's certificate, "nickserv" by telling that one a password,
+	// for networks whose servers know no SASL; "" not at all.
 	SASL     string        `toml:"sasl"`
 	Account  string        `toml:"account"` // by default the nick
 	Password config.Secret `toml:"password_file"`
@@ -49,8 +52,9 @@ type Network struct {
 	// NickServ is who is asked to take our nick from whoever has it, "" nobody.
 	NickServ string `toml:"nickserv"`
 
-	Channel    string        `toml:"channel"`
-	ChannelKey config.Secret `toml:"channel_key_file"`
+	Channel    string            `toml:"channel"`
+	Channels   map[string]string `toml:"channels"`         // modules that have one of their own, and which
+	ChannelKey config.Secret     `toml:"channel_key_file"` // of all of them
 
 	Rate  float64 `toml:"rate"`  // lines a second that may be said
 	Burst int     `toml:"burst"` // lines that may be said at once after a silence
@@ -103,7 +107,11 @@ const (
 	saslNone     = ""
 	saslPlain    = "plain"
 	saslExternal = "external"
+	saslNickServ = "nickserv"
 )
+
+// wantsPassword tells whether the way to log in is by password.
+func wantsPassword(sasl string) bool { return sasl == saslPlain || sasl == saslNickServ }
 
 func defaultNetwork() Network {
 	seconds := func(n int) config.Duration { return config.Duration{Duration: time.Duration(n) * time.Second} }
@@ -207,7 +215,14 @@ func loopback(host string) bool {
 }
 
 func (n *Network) checkNames() error {
-	name := strings.TrimPrefix(n.Channel, "#")
+	for module, channel := range n.Channels {
+		if err := (transports.Topic{Kind: transports.Announce, Module: module}).Check(); err != nil {
+			return config.Fault("channels", "names no module: "+err.Error(), `write it as in channels = { fedora = "#fedora-mirrors" }`)
+		}
+		if !validChannel(channel) {
+			return config.Fault("channels", fmt.Sprintf("has %.60q, which is no channel", channel), `write it as in "#mirrorbus", with at most 50 bytes`)
+		}
+	}
 	switch {
 	case n.Nick != "" && !validNick(n.Nick):
 		return config.Fault("nick", fmt.Sprintf("is %.40q, which is no nick", n.Nick), "write 1 to 30 letters, digits or -, the first a letter")
@@ -215,7 +230,7 @@ func (n *Network) checkNames() error {
 		return config.Fault("user", fmt.Sprintf("is %.40q, which is no user name for IRC", n.User), "write 1 to 18 letters or digits")
 	case !sayable(n.RealName) || len(n.RealName) > 100:
 		return config.Fault("real_name", "holds control characters, or is longer than 100 bytes", "write one short line")
-	case name == n.Channel || name == "" || len(n.Channel) > maxChannel || strings.ContainsAny(name, " ,:") || !sayable(name):
+	case !validChannel(n.Channel):
 		return config.Fault("channel", fmt.Sprintf("is %.60q, which is no channel", n.Channel), `write it as in "#mirrorbus", with at most 50 bytes`)
 	case strings.ContainsAny(n.ChannelKey.Reveal(), " ,:") || !sayable(n.ChannelKey.Reveal()):
 		return config.Fault("channel_key_file", "holds a key that no channel has", "a key is one word without comma and colon")
@@ -225,14 +240,24 @@ func (n *Network) checkNames() error {
 	return nil
 }
 
+func validChannel(channel string) bool {
+	name, ok := strings.CutPrefix(channel, "#")
+	return ok && name != "" && len(channel) <= maxChannel && !strings.ContainsAny(name, " ,:") && sayable(name)
+}
+
+// channelOf is the channel where a module is spoken of.
+func (n *Network) channelOf(module string) string { return cmp.Or(n.Channels[module], n.Channel) }
+
 func (n *Network) checkLogin() error {
 	switch {
-	case n.SASL != saslNone && n.SASL != saslPlain && n.SASL != saslExternal:
-		return config.Fault("sasl", fmt.Sprintf("is %.40q", n.SASL), `write "plain", "external" or ""`)
-	case n.SASL == saslPlain && n.Password.IsZero():
-		return config.Fault("password_file", `is required for sasl = "plain"`, "a file of mode 0600 that holds the password of the account")
-	case n.SASL != saslPlain && !n.Password.IsZero():
+	case n.SASL != saslNone && n.SASL != saslExternal && !wantsPassword(n.SASL):
+		return config.Fault("sasl", fmt.Sprintf("is %.40q", n.SASL), `write "plain", "external", "nickserv" or ""`)
+	case wantsPassword(n.SASL) && n.Password.IsZero():
+		return config.Fault("password_file", fmt.Sprintf("is required for sasl = %q", n.SASL), "a file of mode 0600 that holds the password of the account")
+	case !wantsPassword(n.SASL) && !n.Password.IsZero():
 		return config.Fault("password_file", `is for sasl = "plain"`, `write sasl = "plain", or take the password out`)
+	case n.SASL == saslNickServ && strings.ContainsAny(n.Password.Reveal(), " \r\n\x00"):
+		return config.Fault("password_file", "holds a password that cannot be said to NickServ", "a password without spaces")
 	case n.SASL == saslExternal && (n.Certificate == "" || !n.TLS):
 		return config.Fault("cert_file", `is required for sasl = "external", and tls`, "give the certificate whose fingerprint the account has")
 	case (n.Certificate == "") != (n.ClientKey == ""):

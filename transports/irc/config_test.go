@@ -19,6 +19,7 @@ func TestConfigRefuses(t *testing.T) {
 		"user":                 func(c *irc.MirrorConfig) { c.User = strings.Repeat("x", 19) },
 		"real_name":            func(c *irc.MirrorConfig) { c.RealName = "x\r\nQUIT" },
 		"channel:":             func(c *irc.MirrorConfig) { c.Channel = "#a,#b" },
+		"channels:":            func(c *irc.MirrorConfig) { c.Channels = map[string]string{"epel": "epel"} },
 		"channel_key_file":     func(c *irc.MirrorConfig) { c.ChannelKey = config.NewSecret("a b") },
 		"nickserv":             func(c *irc.MirrorConfig) { c.NickServ = "NickServ@services" },
 		"sasl":                 func(c *irc.MirrorConfig) { c.SASL = "scram" },

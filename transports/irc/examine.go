@@ -3,6 +3,7 @@ package irc
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -22,7 +23,7 @@ func examine(ctx context.Context, role transports.Role, config any, env transpor
 			found = append(found, transports.Bad(server, "its text says what to change", err))
 			continue
 		}
-		what := fmt.Sprintf("%s lets us into %s after %s", server, t.conf.Channel, time.Since(began).Round(time.Millisecond))
+		what := fmt.Sprintf("%s lets us into %s after %s", server, strings.Join(s.names(), ", "), time.Since(began).Round(time.Millisecond))
 		if t.conf.SASL != saslNone {
 			what += ", logged in as " + t.conf.Account
 		}

@@ -1,6 +1,7 @@
 package irc_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,48 @@ func TestKicked(t *testing.T) {
 	m.isConnected(2)
 	m.publishes(announce(2))
 	op.Await(body(2))
+}
+
+// A module may have a channel of its own. A mirror is in those of its modules, and the master in all; out of one of them it still speaks in the other.
+func TestChannelOfItsOwn(t *testing.T) {
+	t.Parallel()
+	port := startNg(t).Port
+	op := op(t, port)
+	op.Join("#epel")
+	epel := transports.Topic{Kind: transports.Announce, Module: "epel"}
+	own := func(n *irc.Network) {
+		n.Channels, n.Rejoin = map[string]string{"epel": "#epel"}, span(500*time.Millisecond)
+	}
+	m := open(t, transports.Master, port, "master", own)
+	m.subs = []transports.Subscription{{Topic: reports}, {Topic: transports.Topic{Kind: transports.Report, Module: "epel"}}}
+	m.run().isConnected(1)
+	one, other := open(t, transports.Mirror, port, "one", own), mirror(t, port, "other", own)
+	one.subs = []transports.Subscription{{Topic: epel}}
+	one.run().isConnected(1)
+	text := "mirrorbus1 change module=epel serial=1"
+	m.publishes(message(epel, text), announce(1))
+	one.has(text)
+	other.has(body(1))
+	op.Await("PRIVMSG #epel :" + text)
+	op.Await("PRIVMSG " + channel + " :" + body(1))
+	for where, who := range map[string]string{channel: "other", "#epel": "one"} {
+		op.Send("NAMES " + where)
+		there := strings.Fields(strings.ReplaceAll(op.AwaitCount(2, " 353 op = "+where+" :"), ":", " "))
+		if slices.Contains(there, "one") != (who == "one") || slices.Contains(there, "other") != (who == "other") || !slices.Contains(there, "master") {
+			t.Errorf("in %s are %v", where, there)
+		}
+	}
+	op.Send("KICK #epel master :not here")
+	m.cannotPublish(message(epel, text), "kicked from #epel by op: not here") //nolint:errcheck // its text was looked at
+	if notes := m.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "#epel") {
+		t.Errorf("noted %q", notes)
+	}
+	m.publishes(announce(2))
+	other.has(body(2))
+	m.isConnected(2)
+	later := "mirrorbus1 change module=epel serial=2"
+	m.publishes(message(epel, later))
+	one.has(later)
 }
 
 // Who is banned says so, goes on trying, and is back when the ban is taken off.

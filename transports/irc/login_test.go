@@ -54,6 +54,30 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
+// Where the server knows no SASL one may tell NickServ. Who is not logged in stays out of the channel, and says why.
+func TestNickServ(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartInspIRCd(t, testenv.IRCOptions{Services: true})
+	server.Register(t, "master", secret, nil)
+	login := func(account, password string) func(*irc.Network) {
+		return func(n *irc.Network) {
+			n.SASL, n.Account, n.Password = "nickserv", account, config.NewSecret(password)
+		}
+	}
+	m := master(t, server.Port, login("master", secret))
+	m.publishes(announce(1))
+	if notes := m.Notes(); len(notes) > 0 {
+		t.Errorf("noted %q", notes)
+	}
+	m.stop()
+	m.ends() //nolint:errcheck // it was stopped
+	open(t, transports.Master, server.Port, "master", login("master", "wrong")).run().endsPermanently("NickServ does not log us in to the account master")
+	open(t, transports.Master, server.Port, "master", login("nobody", secret)).run().endsPermanently("NickServ does not log us in to the account nobody")
+	if strings.Contains(m.log.String(), secret) {
+		t.Error("the log holds the password")
+	}
+}
+
 func tlsAddress(s *testenv.IRCServer) string {
 	return network(s.TLSPort, "").Servers[0]
 }

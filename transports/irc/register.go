@@ -1,10 +1,12 @@
 package irc
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,7 +34,7 @@ func (s *session) negotiate(e girc.Event) {
 		return // what is new or gone later does not matter
 	}
 	if e.Command == "AUTHENTICATE" {
-		if e.Last() == "+" && s.t.conf.SASL != saslNone {
+		if e.Last() == "+" && (s.t.conf.SASL == saslPlain || s.t.conf.SASL == saslExternal) {
 			s.authenticate()
 		}
 		return
@@ -47,7 +49,7 @@ func (s *session) negotiate(e girc.Event) {
 			s.want()
 		}
 	case "ACK":
-		if s.t.conf.SASL != saslNone && slices.Contains(strings.Fields(e.Last()), "sasl") {
+		if slices.Contains(strings.Fields(e.Last()), "sasl") {
 			s.reply("AUTHENTICATE " + strings.ToUpper(s.t.conf.SASL))
 			return
 		}
@@ -66,7 +68,7 @@ func (s *session) want() {
 		case "account-tag", "message-tags":
 			wanted = append(wanted, name)
 		case "sasl":
-			if s.t.conf.SASL == saslNone {
+			if s.t.conf.SASL == saslNone || s.t.conf.SASL == saslNickServ {
 				continue
 			}
 			if value != "" && !slices.Contains(strings.Split(value, ","), strings.ToUpper(s.t.conf.SASL)) {
@@ -122,6 +124,9 @@ func (s *session) register(e girc.Event) bool {
 		s.settle()
 	case "900":
 		s.reg.loggedIn = true
+		if s.reg.ready && s.t.conf.SASL == saslNickServ {
+			s.comeIn()
+		}
 	case "903":
 		s.reg.loggedIn = true
 		s.reply("CAP END")
@@ -129,7 +134,7 @@ func (s *session) register(e girc.Event) bool {
 		s.end(transports.Permanent(fmt.Errorf("it does not let us log in to the account %s by %s: %s; see that the account exists, and password_file or the certificate", s.t.conf.Account, s.t.conf.SASL, e.Last())))
 	case "432", "433", "436", "437":
 		if s.reg.welcome {
-			return e.Command != "437" || !slices.ContainsFunc(e.Params, func(p string) bool { return same(p, s.t.conf.Channel) })
+			return e.Command != "437" || !slices.ContainsFunc(e.Params, func(p string) bool { return s.place(p) != nil })
 		}
 		s.nextNick(e)
 	case "464":
@@ -174,10 +179,19 @@ func (s *session) settle() {
 		return
 	}
 	s.reg.ready = true
+	if s.t.conf.SASL == saslNickServ {
+		s.reply(fmt.Sprintf("PRIVMSG %s :IDENTIFY %s %s", s.services(), s.t.conf.Account, s.t.conf.Password.Reveal()))
+		return
+	}
 	if s.t.conf.SASL != saslNone && !s.reg.loggedIn {
 		s.end(transports.Permanent(errors.New("it lets nobody log in (SASL) now: its services may be away, or it has none, and sasl is to be taken out")))
 		return
 	}
+	s.comeIn()
+}
+
+// comeIn says what we are, and asks for the channels.
+func (s *session) comeIn() {
 	letter := s.reg.botMode
 	if letter == "" {
 		letter = "B"
@@ -186,10 +200,27 @@ func (s *session) settle() {
 	s.join()
 }
 
+// services is who knows accounts.
+func (s *session) services() string { return cmp.Or(s.t.conf.NickServ, "NickServ") }
+
+// noLogin is what services say to whom they do not log in.
+var noLogin = regexp.MustCompile(`(?i)incorrect|invalid|wrong|denied|not registered|isn't registered|no such`)
+
+// noticed hears what services say while we wait for them to log us in.
+func (s *session) noticed(e girc.Event) {
+	if s.t.conf.SASL != saslNickServ || s.reg.loggedIn || e.Source == nil || !same(e.Source.Name, s.services()) || !noLogin.MatchString(e.Last()) {
+		return
+	}
+	s.end(transports.Permanent(fmt.Errorf("%s does not log us in to the account %s: %s; see that the account exists, and password_file", s.services(), s.t.conf.Account, fitted(e.Last()))))
+}
+
 // reclaim asks for our nick if we have another one. services: also ask those to take it from whoever has it.
 func (s *session) reclaim(services bool) {
 	s.mu.Lock()
-	mine, inside := same(s.nick, s.t.conf.Nick), s.inside
+	mine, inside := same(s.nick, s.t.conf.Nick), false
+	for _, p := range s.places {
+		inside = inside || p.inside
+	}
 	s.mu.Unlock()
 	if mine || !inside {
 		return

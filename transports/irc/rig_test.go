@@ -1,7 +1,6 @@
 package irc_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -92,8 +91,9 @@ type side struct {
 	*transports.CheckedTransport
 	t    testing.TB
 	role transports.Role
-	log  lockedBuffer
+	log  testenv.Buffer
 	wait func() // called with each message, if set
+	subs []transports.Subscription
 
 	stop context.CancelFunc
 	done chan error
@@ -126,14 +126,16 @@ func open(t testing.TB, role transports.Role, port int, nick string, change ...f
 func (s *side) run() *side {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	topic := fedora
-	if s.role == transports.Master {
-		topic = reports
+	if s.subs == nil && s.role == transports.Master {
+		s.subs = []transports.Subscription{{Topic: reports}}
+	}
+	if s.subs == nil {
+		s.subs = []transports.Subscription{{Topic: fedora}}
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.done <- s.Run(ctx, []transports.Subscription{{Topic: topic}}, s)
+		s.done <- s.Run(ctx, s.subs, s)
 	}()
 	s.t.Cleanup(func() {
 		stop()
@@ -258,24 +260,6 @@ func (s *side) cannotPublish(m transports.Message, text string) (err error) {
 
 // notConnected tells whether it is an error for which the outbox tries the whole transport again.
 func notConnected(err error) bool { return errors.Is(err, transports.ErrNotConnected) }
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 func startNg(t *testing.T) *testenv.IRCServer {
 	t.Helper()

@@ -28,7 +28,7 @@ func (s *session) target(m transports.Message) string {
 	if m.Topic.Kind == transports.Report && s.t.role == transports.Mirror {
 		return s.t.master
 	}
-	return s.t.conf.Channel
+	return s.t.conf.channelOf(m.Topic.Module)
 }
 
 // room is how many bytes may be said to a target, under the longest name that the server may put before it for us.
@@ -162,8 +162,8 @@ func (s *session) sendBatch(ctx context.Context, b *batch) error {
 func (s *session) setFence(f *fence, target string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f != nil && !s.inside && same(target, s.t.conf.Channel) {
-		return fmt.Errorf("%w: %w", transports.ErrNotConnected, s.outside)
+	if p := s.place(target); f != nil && p != nil && !p.inside {
+		return fmt.Errorf("%w: %w", transports.ErrNotConnected, p.outside)
 	}
 	s.fence = f
 	return nil

@@ -19,7 +19,7 @@ import (
 // maxQueue is how many messages may wait for the receiver. A server cannot be asked to wait: it ends who does not read.
 const maxQueue = 1024
 
-// A session is one connection: a nick in a channel.
+// A session is one connection: a nick in its channels.
 type session struct {
 	t       *transport
 	log     *slog.Logger
@@ -28,10 +28,10 @@ type session struct {
 	conn    *conn
 	limit   *rate.Limiter
 	running sync.WaitGroup
-	entered chan struct{} // closed when it is in the channel for the first time
+	entered chan struct{} // closed when it is in all channels for the first time
 	done    chan struct{} // closed when the library has ended
 	heard   chan item     // for the receiver
-	kicked  chan struct{} // holds one token: the channel is to be joined again
+	kicked  chan struct{} // holds one token: a channel is to be joined again
 	sending chan struct{} // holds one token while somebody publishes
 	asked   chan question // for the process
 
@@ -41,12 +41,11 @@ type session struct {
 	askers askers
 	master presence // of the nick that reports go to
 
-	mu      sync.Mutex
-	err     error // why it ended
-	nick    string
-	inside  bool
-	outside error  // why it is not in the channel
-	fence   *fence // of who publishes
+	mu     sync.Mutex
+	err    error // why it ended
+	nick   string
+	places map[string]*place // by the name of the channel, as servers compare it
+	fence  *fence            // of who publishes
 }
 
 // An item is what goes to the receiver: a message, or word that something may have been lost.
@@ -59,10 +58,17 @@ func newSession(t *transport, server string, subs []transports.Subscription) *se
 	s := &session{
 		t: t, log: t.log.With("server", server), server: server, topics: map[transports.Topic]bool{}, limit: rate.NewLimiter(rate.Limit(t.conf.Rate), t.conf.Burst),
 		entered: make(chan struct{}), done: make(chan struct{}), heard: make(chan item, maxQueue), kicked: make(chan struct{}, 1), sending: make(chan struct{}, 1), asked: make(chan question, maxAsked),
-		nick: t.conf.Nick, outside: errors.New("not in the channel yet"),
+		nick: t.conf.Nick, places: map[string]*place{},
 	}
 	for _, sub := range subs {
 		s.topics[sub.Topic] = true
+		s.visit(t.conf.channelOf(sub.Topic.Module))
+	}
+	if len(subs) == 0 {
+		s.visit(t.conf.Channel)
+		for _, channel := range t.conf.Channels {
+			s.visit(channel)
+		}
 	}
 	return s
 }
@@ -144,8 +150,10 @@ func (s *session) on(_ *girc.Client, e girc.Event) {
 		s.answered(e.Last())
 	case "ERROR":
 		s.end(s.explainEnd(e.Last()))
-	case "PRIVMSG": // a NOTICE is never acted on
+	case "PRIVMSG":
 		s.message(e)
+	case "NOTICE": // never acted on, but for what services say of our login
+		s.noticed(e)
 	case "JOIN", "PART", "KICK", "QUIT", "NICK":
 		s.moved(e)
 	case "CAP", "AUTHENTICATE":
@@ -175,9 +183,9 @@ func (s *session) numeric(e girc.Event) {
 	}
 }
 
-// message handles a line that somebody says, to the channel or to us.
+// message handles a line that somebody says, to a channel or to us.
 func (s *session) message(e girc.Event) {
-	if e.Source == nil || len(e.Params) != 2 || s.isMe(e.Source.Name) || !s.isMe(e.Params[0]) && !same(e.Params[0], s.t.conf.Channel) {
+	if e.Source == nil || len(e.Params) != 2 || s.isMe(e.Source.Name) || !s.isMe(e.Params[0]) && s.place(e.Params[0]) == nil {
 		return
 	}
 	s.t.counts.heard.Add(1)
@@ -220,7 +228,7 @@ func received(t transports.Topic, body []byte) transports.Message {
 	return transports.Message{Topic: t, ID: partID(t, body), Body: body}
 }
 
-// tend keeps the connection alive, gets the nick and the channel back.
+// tend keeps the connection alive, gets the nick and the channels back.
 func (s *session) tend() {
 	alive := time.NewTicker(s.t.conf.Keepalive.Duration)
 	defer alive.Stop()
@@ -246,7 +254,7 @@ func (s *session) tend() {
 	}
 }
 
-// maxRejoin is the longest wait before the channel is joined again. Who has been left in peace for twice as long begins anew with the shortest.
+// maxRejoin is the longest wait before a channel is joined again. Who has been left in peace for twice as long begins anew with the shortest.
 const maxRejoin = 10 * time.Minute
 
 // same compares nicks and channels as servers do.

@@ -116,7 +116,7 @@ func (s *session) talk(ctx context.Context) (hush func()) {
 	}
 	if s.t.talk.Tell != nil && s.t.people.News {
 		s.running.Go(func() {
-			err := s.t.talk.Tell(ctx, func(text string) error { return p.say(ctx, s.t.conf.Channel, text) })
+			err := s.t.talk.Tell(ctx, func(module, text string) error { return p.say(ctx, s.t.conf.channelOf(module), text) })
 			if err != nil && ctx.Err() == nil && !errors.Is(err, transports.ErrNotConnected) {
 				s.log.Warn("cannot tell news", "error", err)
 			}

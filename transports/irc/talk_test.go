@@ -36,13 +36,13 @@ func (d *desk) Ask(_ context.Context, q transports.Question) ([]string, error) {
 	return []string{"answer to " + q.Text}, nil
 }
 
-func (d *desk) Tell(ctx context.Context, say func(string) error) error {
+func (d *desk) Tell(ctx context.Context, say func(module, text string) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case text := <-d.news:
-			if err := say(text); err != nil {
+			if err := say(fedora.Module, text); err != nil {
 				return err
 			}
 		}
