@@ -51,7 +51,7 @@ func openDoor(t *transport, in *intake) (*door, error) {
 func (d *door) serve(ctx context.Context) error {
 	s := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return &session{d: d}, nil }))
 	s.LMTP, s.Domain, s.MaxRecipients = true, "mirrorbus", 100
-	s.MaxLineLength = maxMail // a longer line is no reason to send a mail back
+	s.MaxLineLength = 2 * maxMail // what receive --mail hands over may be one line
 	s.WriteTimeout = d.t.post.Timeout.Duration
 	s.ErrorLog = complaints{d.t.log}
 	closed := make(chan struct{})
@@ -205,6 +205,9 @@ func (s *session) Data(r io.Reader) (err error) {
 		_, err = io.Copy(io.Discard, r)
 	}
 	switch {
+	case errors.Is(err, gosmtp.ErrTooLongLine): // to come again would not help it
+		t.count("too_large")
+		return nil
 	case err != nil: // it is not whole
 		return later("the mail did not come whole")
 	case len(raw) > maxMail:

@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"net/smtp"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
@@ -178,6 +181,30 @@ func TestTooMuch(t *testing.T) {
 	}
 	mirror.counts("too_many", 1)
 	mirror.counts("strangers", 61)
+}
+
+// TestLongLines: a mail of one line, however long, is dropped as any other that is too large; to bring it again would not help it.
+func TestLongLines(t *testing.T) {
+	t.Parallel()
+	p := post(&testenv.Postfix{}, "lines", "hub")
+	p.SMTP, p.LMTP = "127.0.0.1:25", filepath.Join(t.TempDir(), "door")
+	mirror := start(t, debian, p)
+	for i, size := range []int{3 << 20, 12 << 20} {
+		if err := mail.HandOver(t.Context(), p.LMTP, "", strings.NewReader("Subject: x\r\n\r\n"+strings.Repeat("x", size)+"\r\n")); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		mirror.counts("too_large", uint64(i+1))
+	}
+	conn, err := net.Dial("unix", p.LMTP)
+	must(t, err)
+	defer conn.Close() //nolint:errcheck // what was to be said is said
+	c := gosmtp.NewClientLMTP(conn)
+	must(t, errors.Join(c.Hello("localhost"), c.Mail("", nil), c.Rcpt("x@localhost", nil)))
+	w, err := c.Data()
+	must(t, err)
+	io.WriteString(w, strings.Repeat("x", 12<<20)+"\r\n") //nolint:errcheck // the other side hangs up in the middle
+	w.CloseWithLMTPResponse()                             //nolint:errcheck // likewise
+	mirror.counts("too_large", 3)
 }
 
 // taken is a mail that is taken.

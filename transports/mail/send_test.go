@@ -3,6 +3,7 @@ package mail_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,6 +226,53 @@ func TestDigest(t *testing.T) {
 	if notes := hub.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "x@nobody.test is refused") {
 		t.Errorf("notes %q", notes)
 	}
+}
+
+// TestDigestIsKept: what was gathered is told although the hub was started again, and although the mail server was away when it was due.
+func TestDigestIsKept(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"digest"}, Maildirs: []string{"kept"}})
+	box := testenv.StartDovecot(t, server, testenv.Certificate{})
+	kept := &marks{}
+	start := func() (*side, func()) {
+		c := masterOf(post(server, "digest"))
+		c.Digest, c.DigestEvery = []string{"kept@imap.test"}, config.Duration{Duration: 2 * time.Second}
+		hub := &side{t: t}
+		var err error
+		hub.CheckedTransport, err = transports.Registry{mail.Driver()}.Open(transports.Master, mail.Name, c, transports.Env{Self: "digest", Bookmarks: kept,
+			Log: slog.New(slog.NewTextHandler(&hub.log, nil))})
+		must(t, err)
+		return hub, hub.run(reports)
+	}
+	change := func(n int) transports.Message {
+		return transports.Message{Topic: debian, ID: fmt.Sprint(n), Body: fmt.Appendf(nil, "mirrorbus1 change module=debian serial=%d at=2026-11-20T19:02:1%[1]dZ n=7 key=k sig=s\n", n)}
+	}
+	hub, stop := start()
+	hub.publish(change(1))
+	hub.counts("digests", 1)
+	hub.publish(change(2))
+	testenv.WaitFor(t, bound, func() error {
+		if text, err := kept.Bookmark(t.Context(), "mail.digest"); !strings.Contains(text, "serial 2") {
+			return fmt.Errorf("kept is %s, %v", text, err)
+		}
+		return nil
+	})
+	stop()
+	server.Kill()
+	hub, _ = start()
+	testenv.WaitFor(t, bound, func() error {
+		if !strings.Contains(hub.log.String(), "a digest was not sent") {
+			return errors.New("it was not tried")
+		}
+		return nil
+	})
+	server.Start()
+	testenv.WaitFor(t, bound, func() error {
+		if got := box.Doveadm("fetch", "-u", "kept", "text", "mailbox", "INBOX", "all"); !strings.Contains(got, "serial 1") || !strings.Contains(got, "serial 2") {
+			return fmt.Errorf("in the mailbox is %s", got)
+		}
+		return nil
+	})
 }
 
 // TestLogin: a server that wants to know who we are is told over TLS alone; a wrong password is an error that somebody must mend, and is not in it.
