@@ -154,7 +154,7 @@ func (r *resolver) record(n Name) (event.Record, error) {
 	case n.Op == event.Gone && missing(err):
 		return event.Record{Op: event.Gone, Path: n.Path}, nil
 	case missing(err):
-		return event.Record{}, &PathError{n.Path, errors.New("does not exist in the module"), fmt.Sprintf("announce -%s if it was removed", n.Path)}
+		return event.Record{}, &PathError{n.Path, errors.New("does not exist in the module"), fmt.Sprintf("announce -%s if it was removed", printable(n.Path))}
 	case err != nil:
 		return event.Record{}, &PathError{n.Path, err, "run the command as a user who may read the module"}
 	}

@@ -15,10 +15,19 @@ func startIRC(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: irc CHANNEL")
 	}
 	s := sceneOf(ts)
-	port := testenv.StartNgIRCd(s.t, testenv.IRCOptions{Limits: true}).Port
-	s.reader = testenv.DialIRC(s.t, port, "reader", "")
-	s.reader.Join(args[0])
-	ts.Setenv("IRC", fmt.Sprint("127.0.0.1:", port))
+	s.channel, s.ircPort = args[0], testenv.StartNgIRCd(s.t, testenv.IRCOptions{Limits: true}).Port
+	comes(ts, false, []string{"reader"})
+	ts.Setenv("IRC", fmt.Sprint("127.0.0.1:", s.ircPort))
+}
+
+// comes lets somebody else into the channel, who says and hears what follows: comes NICK.
+func comes(ts *testscript.TestScript, _ bool, args []string) {
+	s := sceneOf(ts)
+	if len(args) != 1 || s.ircPort == 0 {
+		ts.Fatalf("usage: irc CHANNEL, then comes NICK")
+	}
+	s.reader = testenv.DialIRC(s.t, s.ircPort, args[0], "")
+	s.reader.Join(s.channel)
 }
 
 // says has the reader say something: says TARGET TEXT, or says TARGET <FILE.

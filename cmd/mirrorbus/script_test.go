@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
 			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix,
-			"irc": startIRC, "says": says, "hears": hears,
+			"irc": startIRC, "comes": comes, "says": says, "hears": hears,
 			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
 		},
 		Setup: func(e *testscript.Env) error {
@@ -91,6 +91,8 @@ type scene struct {
 	impostor     *impostor
 	stopImpostor func()
 	reader       *testenv.IRCUser
+	channel      string // that the reader is in
+	ircPort      int
 }
 
 type sceneKey struct{}
