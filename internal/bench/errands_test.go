@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"bufio"
 	"fmt"
 	"net/smtp"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lrstanley/girc"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/transports/irc"
@@ -51,35 +53,41 @@ func (b *bench) mailErrand() (*errand, error) {
 		return nil, nil
 	}
 	server := testenv.StartPostfix(b.T, testenv.PostfixOptions{
-		Sockets: []string{"hub", "mirror"}, PipeUser: "nobody", Pipe: map[string]string{"bare.test": "/bin/dd of=@DIR@/bare oflag=append conv=notrunc status=none"},
+		Sockets: []string{"hub", "mirror"}, PipeUser: "nobody", Pipe: map[string]string{"bare.test": "/bin/dd of=@DIR@/bare conv=notrunc status=none"},
 	})
-	bare := filepath.Join(server.Dir, "bare")
-	if err := os.WriteFile(bare, nil, 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(bare, 0o666); err != nil {
+	pipe, err := openPipe(filepath.Join(server.Dir, "bare"))
+	if err != nil {
 		return nil, err
 	}
 	e := b.errand("mail", "a mail that Postfix pipes into dd")
 	conf, called := mail.DefaultMasterConfig(), mail.DefaultMirrorConfig()
 	conf.SMTP, conf.TLS, conf.From, conf.To, conf.LMTP = server.Addr(), "none", "hub@lmtp.test", []string{"mirror@lmtp.test"}, server.Socket("hub")
 	called.SMTP, called.TLS, called.From, called.To, called.LMTP = server.Addr(), "none", "mirror@lmtp.test", []string{"hub@lmtp.test"}, server.Socket("mirror")
+	came := make(chan string, 100)
+	e.parts.Go(func() {
+		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+			came <- lines.Text()
+		}
+	})
+	e.ends = append(e.ends, func() { pipe.Close() }) //nolint:errcheck // it was only read
 	e.act = func(id string) error {
-		before, err := os.Stat(bare)
-		if err != nil {
+		if err := smtp.SendMail(server.Addr(), nil, "hub@lmtp.test", []string{"x@bare.test"}, []byte("Subject: x\r\n\r\n"+id+"\r\n")); err != nil {
 			return err
 		}
-		if err := smtp.SendMail(server.Addr(), nil, "hub@lmtp.test", []string{"x@bare.test"}, []byte("Subject: "+id+"\r\n\r\n"+id+"\r\n")); err != nil {
-			return err
-		}
-		for end := time.Now().Add(sideBound); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
-			if now, err := os.Stat(bare); err != nil || now.Size() > before.Size() {
-				return err
-			}
-		}
-		return fmt.Errorf("the mail has not come within %s", sideBound)
+		return waitFor(came, id)
 	}
 	return e, e.open(mail.Driver(), conf, called)
+}
+
+// openPipe makes a pipe that anybody may write to, and opens it so that it has no end.
+func openPipe(path string) (*os.File, error) {
+	if err := unix.Mkfifo(path, 0o666); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 }
 
 // waitFor waits until all words have come, in any order.
