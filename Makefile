@@ -6,7 +6,8 @@
 #             table as Markdown
 # make microbench  the benchmarks of single packages
 # make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
-#             mirror watched; SEED chooses the day; BUS=amqp takes a RabbitMQ, which is killed every few seconds, in the place of the hub
+#             mirror watched; SEED chooses the day; BUS=amqp (ssh, irc, mail, all) takes another transport in the place of
+#             the hub, or all at the same time, whose servers are killed every few seconds
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make sim    SEEDS (default 20) simulated worlds full of faults from FROM on, and what 10,000 mirrors do to one master
@@ -64,7 +65,8 @@ microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 soak:
-	deploy/dev/need rsync ssh sshd ssh-keygen $(if $(filter amqp,$(BUS)),rabbitmq-server)
+	deploy/dev/need rsync ssh sshd ssh-keygen $(if $(filter amqp all,$(BUS)),rabbitmq-server) $(if $(filter irc all,$(BUS)),ngircd) \
+		$(if $(filter mail all,$(BUS)),postconf)
 	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_SOAK_TREE=$(TREE) MIRRORBUS_SOAK_MINUTES=$(MINUTES) MIRRORBUS_SOAK_SEED=$(SEED) MIRRORBUS_SOAK_BUS=$(BUS) \
 		$(GO) test -count=1 -timeout 12h -run '^TestSoak$$' -v ./internal/replay
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,12 @@ import (
 const vhost = "soak"
 
 // The same holds with a RabbitMQ as the bus, which is killed and started again besides.
-func TestSoakOverAMQP(t *testing.T) {
+func TestSoakOverAMQP(t *testing.T) { soakOver(t, "amqp") }
+
+// And with all five at the same time, whose servers are killed: no serial is applied twice because it came by several of them.
+func TestSoakOverAll(t *testing.T) { soakOver(t, buses...) }
+
+func soakOver(t *testing.T, buses ...string) {
 	testenv.Need(t, "rsync")
 	dir := t.TempDir()
 	tree := filepath.Join(dir, "master", "tree")
@@ -30,43 +36,146 @@ func TestSoakOverAMQP(t *testing.T) {
 	d := shortDay
 	d.seed, d.lasts, d.falls, d.crowd = number(t, envSeed, 1), 15*time.Second, time.Second, 0
 	w := newWorld(t, dir, tree, d.seed)
-	w.overAMQP()
+	w.over(buses...)
 	w.play(d)
 }
 
-// overAMQP gives the world a RabbitMQ, and takes the hub's own transport away from everybody.
-func (w *world) overAMQP() {
+// buses are the transports that a soak may go by.
+var buses = []string{"hub", "amqp", "ssh", "irc", "mail"}
+
+// A killable is a server beside the daemons.
+type killable interface {
+	Kill()
+	Start()
+}
+
+// A section is what configurations say of a transport: that of the master, and that of a mirror.
+type section struct {
+	master string
+	mirror func(m *mirror) string
+}
+
+// over makes these buses the ones that everything goes by. Several are all on at the same time.
+func (w *world) over(buses ...string) {
 	w.t.Helper()
-	w.broker = testenv.StartRabbitMQ(w.t, testenv.RabbitMQOptions{})
-	w.broker.VHost(vhost)
-	b := amqp.DefaultMasterConfig().Broker
-	b.Servers, b.VHost, b.User, b.Password = []string{w.broker.URL()}, vhost, w.broker.User, config.NewSecret(w.broker.Password)
-	if err := amqp.Init(w.t.Context(), b, amqp.DefaultTopology()); err != nil {
-		w.t.Fatal(err)
+	var sections []section
+	for _, name := range buses {
+		switch name {
+		case "hub":
+		case "amqp":
+			sections = append(sections, w.amqp())
+		case "ssh":
+			sections = append(sections, w.ssh())
+		case "irc":
+			sections = append(sections, w.irc())
+		case "mail":
+			sections = append(sections, w.mail())
+		default:
+			w.t.Fatalf("%s=%s: must be all, or one of %v", envBus, name, buses)
+		}
 	}
-	w.broker.Sync()
-	secret := filepath.Join(w.dir, "broker.password")
-	if err := os.WriteFile(secret, []byte(w.broker.Password+"\n"), 0o600); err != nil {
-		w.t.Fatal(err)
+	w.buses = buses
+	keep := slices.Contains(buses, "hub")
+	master := ""
+	for _, s := range sections {
+		master += s.master
 	}
-	section := fmt.Sprintf("[transport.amqp]\nservers = [%q]\nvhost = %q\nuser = %q\npassword_file = %q\n", w.broker.URL(), vhost, w.broker.User, secret)
-	files := []string{w.config()}
+	w.append(w.config(), master, keep)
 	for _, m := range w.mirrors {
-		files = append(files, m.config())
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		before, _, found := strings.Cut(string(text), "[transport.hub]") // the last section
-		if err != nil || !found {
-			w.t.Fatalf("%s has no [transport.hub]: %v", file, err)
+		text := ""
+		for _, s := range sections {
+			text += s.mirror(m)
 		}
-		if err := os.WriteFile(file, []byte(before+section), 0o644); err != nil {
-			w.t.Fatal(err)
-		}
+		w.append(m.config(), text, keep)
+		m.agent.argv = append(m.agent.argv, "-v") // says by which transport it has heard what it knew
 	}
 }
 
-// breaking kills the broker at random moments and starts it again, until ctx ends. Afterwards it runs.
+// append adds sections to a configuration, and takes that of the hub away unless it is kept.
+func (w *world) append(file, sections string, keep bool) {
+	w.t.Helper()
+	text, err := os.ReadFile(file)
+	before, hub, found := strings.Cut(string(text), "[transport.hub]") // the last section
+	if err != nil || !found {
+		w.t.Fatalf("%s has no [transport.hub]: %v", file, err)
+	}
+	if keep {
+		before += "[transport.hub]" + hub + "\n"
+	}
+	w.writeFile(file, before+sections)
+}
+
+func (w *world) writeFile(file, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// amqp starts a RabbitMQ.
+func (w *world) amqp() section {
+	w.t.Helper()
+	broker := testenv.StartRabbitMQ(w.t, testenv.RabbitMQOptions{})
+	w.servers = append(w.servers, broker)
+	broker.VHost(vhost)
+	b := amqp.DefaultMasterConfig().Broker
+	b.Servers, b.VHost, b.User, b.Password = []string{broker.URL()}, vhost, broker.User, config.NewSecret(broker.Password)
+	if err := amqp.Init(w.t.Context(), b, amqp.DefaultTopology()); err != nil {
+		w.t.Fatal(err)
+	}
+	broker.Sync()
+	secret := filepath.Join(w.dir, "broker.password")
+	w.writeFile(secret, broker.Password+"\n")
+	text := fmt.Sprintf("[transport.amqp]\nservers = [%q]\nvhost = %q\nuser = %q\npassword_file = %q\n", broker.URL(), vhost, broker.User, secret)
+	return section{text, func(*mirror) string { return text }}
+}
+
+// ssh starts an sshd for each mirror, with the forced command that takes what the master brings.
+func (w *world) ssh() section {
+	w.t.Helper()
+	var keys, hosts, mirrors []string
+	for _, m := range w.mirrors {
+		s := testenv.StartSSHD(w.t, w.program+" receive -c "+m.config())
+		known, err := os.ReadFile(s.KnownHosts)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		keys, hosts = append(keys, s.KeyFile), append(hosts, string(known))
+		mirrors = append(mirrors, fmt.Sprintf("[[transport.ssh.mirror]]\nname = %q\naddress = %q\nuser = %q\n", m.name, fmt.Sprint("127.0.0.1:", s.Port), s.User))
+	}
+	known := filepath.Join(w.dir, "known_hosts")
+	w.writeFile(known, strings.Join(hosts, ""))
+	return section{fmt.Sprintf("[transport.ssh]\nretry_max = \"1s\"\nknown_hosts = %q\nkeys = %s\n%s", known, quoted(keys), strings.Join(mirrors, "")),
+		func(m *mirror) string {
+			return fmt.Sprintf("[transport.ssh]\nsocket = %q\n", filepath.Join(m.dir, "push"))
+		}}
+}
+
+// irc starts an ngIRCd that lets everybody talk as fast as they like.
+func (w *world) irc() section {
+	w.t.Helper()
+	server := testenv.StartNgIRCd(w.t, testenv.IRCOptions{})
+	w.servers = append(w.servers, server)
+	text := fmt.Sprintf("[transport.irc]\ntls = false\nservers = [\"127.0.0.1:%d\"]\nrate = 50\nburst = 50\n", server.Port)
+	return section{text + "news = false\n", func(*mirror) string { return text }}
+}
+
+// mail starts a Postfix that hands everybody's mail over by LMTP.
+func (w *world) mail() section {
+	w.t.Helper()
+	names, to := []string{"hub"}, []string{}
+	for _, m := range w.mirrors {
+		names, to = append(names, m.name), append(to, m.name+"@lmtp.test")
+	}
+	server := testenv.StartPostfix(w.t, testenv.PostfixOptions{Sockets: names})
+	w.servers = append(w.servers, server)
+	text := func(name string, to ...string) string {
+		return fmt.Sprintf("[transport.mail]\nsmtp = %q\ntls = \"none\"\nfrom = %q\nto = %s\nlmtp = %q\n", server.Addr(), name+"@lmtp.test", quoted(to), server.Socket(name))
+	}
+	return section{text("hub", to...), func(m *mirror) string { return text(m.name, "hub@lmtp.test") }}
+}
+
+// breaking kills one of the servers at random moments and starts it again, until ctx ends. Afterwards all run.
 func (w *world) breaking(ctx context.Context, seed uint64, every time.Duration) (kills int) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	for ; ; kills++ {
@@ -75,20 +184,13 @@ func (w *world) breaking(ctx context.Context, seed uint64, every time.Duration) 
 			return kills
 		case <-time.After(time.Duration(rng.Int64N(int64(2 * every)))):
 		}
-		w.broker.Kill()
-		w.broker.Start()
+		server := w.servers[rng.IntN(len(w.servers))]
+		server.Kill()
+		server.Start()
 	}
 }
 
-// bus is the transport that everything goes by.
-func (w *world) bus() string {
-	if w.broker != nil {
-		return "amqp"
-	}
-	return "hub"
-}
-
-// checkLogs looks at what the agents have logged: each has heard of changes by the bus, and no serial was applied twice.
+// checkLogs looks at what the agents have logged: each has heard of changes by each bus, and no serial was applied twice.
 func (w *world) checkLogs() {
 	w.t.Helper()
 	for _, m := range w.mirrors {
@@ -97,10 +199,10 @@ func (w *world) checkLogs() {
 			w.t.Error(err)
 			continue
 		}
-		heard, last := 0, int64(-1) // the first comparison is of serial 0
+		heard, last := map[string]int{}, int64(-1) // the first comparison is of serial 0
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, " msg=heard ") && strings.Contains(line, " transport="+w.bus()) {
-				heard++
+			if strings.Contains(line, " msg=heard ") || strings.Contains(line, " msg=ignored ") {
+				heard[word(line, "transport")]++
 			}
 			if !strings.Contains(line, " msg=applied ") {
 				continue
@@ -111,19 +213,27 @@ func (w *world) checkLogs() {
 			}
 			last = n
 		}
-		if heard == 0 || last < 1 {
-			w.t.Errorf("%s has heard of %d changes by %s and applied up to serial %d", m.name, heard, w.bus(), last)
+		for _, bus := range w.buses {
+			if heard[bus] == 0 || last < 1 {
+				w.t.Errorf("%s has heard of %d changes by %s and applied up to serial %d", m.name, heard[bus], bus, last)
+			}
 		}
+		w.t.Logf("%s: heard of by %v", m.name, heard)
 	}
 }
 
 // serialIn is the serial that a line of a log is about, -1 if it names none.
 func serialIn(line string) int64 {
-	_, rest, _ := strings.Cut(line, " serial=")
-	word, _, _ := strings.Cut(rest, " ")
-	n, err := strconv.ParseInt(strings.TrimSpace(word), 10, 64)
+	n, err := strconv.ParseInt(word(line, "serial"), 10, 64)
 	if err != nil {
 		return -1
 	}
 	return n
+}
+
+// word is what a line of a log says of key.
+func word(line, key string) string {
+	_, rest, _ := strings.Cut(line, " "+key+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return strings.TrimSpace(value)
 }

@@ -22,7 +22,7 @@ const (
 	envTree    = "MIRRORBUS_SOAK_TREE"    // folders to mirror a copy of, separated by colons
 	envMinutes = "MIRRORBUS_SOAK_MINUTES" // how long changes are made, 5 by default
 	envSeed    = "MIRRORBUS_SOAK_SEED"    // 1 by default
-	envBus     = "MIRRORBUS_SOAK_BUS"     // "hub", which is the default, or "amqp": a RabbitMQ, which is killed all the time
+	envBus     = "MIRRORBUS_SOAK_BUS"     // "hub", which is the default, another transport, or "all": their servers are killed all the time
 	envDir     = "MIRRORBUS_SOAK_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
 )
 
@@ -73,10 +73,10 @@ func TestSoak(t *testing.T) {
 	w = newWorld(t, dir, tree, d.seed)
 	switch bus := os.Getenv(envBus); bus {
 	case "", "hub":
-	case "amqp":
-		w.overAMQP()
+	case "all":
+		w.over(buses...)
 	default:
-		t.Fatalf("%s=%s: must be hub or amqp", envBus, bus)
+		w.over(bus)
 	}
 	w.play(d)
 }
@@ -182,7 +182,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 	var kills map[string]int
 	killer.Go(func() { kills = w.killing(killing, d.seed, d.kills) })
 	falls := 0
-	if w.broker != nil {
+	if len(w.servers) > 0 {
 		killer.Go(func() { falls = w.breaking(killing, d.seed, d.falls) })
 	}
 	rng := rand.New(rand.NewPCG(d.seed, 3))
@@ -201,7 +201,7 @@ func (w *world) changes(ctx context.Context, d day) error {
 	for _, a := range w.said {
 		names += len(a.names)
 	}
-	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v, of the broker %d", d.seed, batches, len(w.said), names, kills, falls)
+	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v, of their servers %d", d.seed, batches, len(w.said), names, kills, falls)
 	return err
 }
 
@@ -251,7 +251,7 @@ func (w *world) tell(ctx context.Context, made *replay.Day, b replay.Batch) erro
 
 // explain prints what helps to understand a failure.
 func (w *world) explain(d day) {
-	w.t.Logf("again: %s=%d %s=%q %s=%s", envSeed, d.seed, envTree, os.Getenv(envTree), envBus, w.bus())
+	w.t.Logf("again: %s=%d %s=%q %s=%s", envSeed, d.seed, envTree, os.Getenv(envTree), envBus, strings.Join(w.buses, "+"))
 	names := []string{"hub"}
 	for _, m := range w.mirrors {
 		names = append(names, "agent-"+m.name)

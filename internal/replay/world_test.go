@@ -34,7 +34,8 @@ type world struct {
 	mark    string
 	rsyncd  *testenv.Rsyncd
 	hub     *supervised
-	broker  *testenv.RabbitMQ // the bus; nil: the hub itself is
+	buses   []string   // what everything goes by
+	servers []killable // that these need
 	mirrors []*mirror
 	claims  string // file, see replay.Claim
 	said    []announced
@@ -86,7 +87,7 @@ func (w *world) fault(format string, args ...any) {
 // plain rsync, one that pulls through ssh, and one behind the first, which takes all links so that those behind it find them.
 func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, tree: tree, program: filepath.Join(dir, "mirrorbus"), claims: filepath.Join(dir, "claims"), mark: "MIRRORBUS_SOAK_RUN=" + dir}
+	w := &world{t: t, dir: dir, tree: tree, buses: []string{"hub"}, program: filepath.Join(dir, "mirrorbus"), claims: filepath.Join(dir, "claims"), mark: "MIRRORBUS_SOAK_RUN=" + dir}
 	build := []string{"build", "-o", w.program}
 	if os.Getenv("MIRRORBUS_SOAK_RACE") == "1" {
 		build = append(build, "-race")
