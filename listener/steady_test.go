@@ -199,8 +199,7 @@ func TestABatchLeavesToNewerAnnouncementsWhatTheySpeakOf(t *testing.T) {
 	w := newWorld(t)
 	w.must(w.adopted().Close())
 	w.write(testenv.File("a", "1"), testenv.File("b", "1"))
-	var a *listener.Agent
-	a = w.reopen(func(o *listener.Options) {
+	a := w.reopen(func(o *listener.Options) {
 		m := &o.Modules[0]
 		meddled := false
 		m.Runner = meddler{m.Runner, func(stage string, _ rsync.Job) {
