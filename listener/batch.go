@@ -217,14 +217,41 @@ func (b *batch) checked(ctx context.Context, t *tree) error {
 	}
 }
 
-// check compares the tree with what is expected of it, after flips that were done ahead of their turn are done again. Permissions are set as they were
-// announced: the upstream's may be others by now, of which nobody has said anything yet.
+// check compares the tree with what is expected of it. Permissions are set as they were announced: the upstream's may be others by now, of which nobody has
+// said anything yet. What a newer announcement speaks of is left to that, or something that it hides would be shown once more.
 func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]finding, error) {
-	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
-	defer b.w.flipping.Unlock()
-	flipped, err := b.w.reassert(ctx, t)
+	found, modes, err := b.compare(ctx, t, expect)
+	if err != nil || len(modes) == 0 {
+		return found, err
+	}
+	later, err := b.news(ctx)
 	if err != nil {
 		return nil, err
+	}
+	b.w.flipping.Lock()
+	defer b.w.flipping.Unlock()
+	if found, modes, err = b.compareNow(ctx, t, expect); err != nil { // a flip may have come meanwhile
+		return nil, err
+	}
+	modes = slices.DeleteFunc(modes, func(r event.Record) bool { return later.states(r.Path) })
+	if len(modes) == 0 {
+		return found, nil
+	}
+	b.w.log.Info("permissions are not as on the upstream but as announced", "serial", b.through, "paths", len(modes), "first", modes[0].Path)
+	return found, t.applyFlip(modes, b.w.m.mask())
+}
+
+func (b *batch) compare(ctx context.Context, t *tree, expect []event.Record) ([]finding, []event.Record, error) {
+	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
+	defer b.w.flipping.Unlock()
+	return b.compareNow(ctx, t, expect)
+}
+
+// compareNow compares after flips that were done ahead of their turn are done again. The caller does the flipping.
+func (b *batch) compareNow(ctx context.Context, t *tree, expect []event.Record) ([]finding, []event.Record, error) {
+	flipped, err := b.w.reassert(ctx, t)
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(flipped) > 0 {
 		expect = append([]event.Record(nil), expect...)
@@ -234,12 +261,7 @@ func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]fi
 			}
 		}
 	}
-	found, modes, err := t.check(expect, b.w.m.mask())
-	if err != nil || len(modes) == 0 {
-		return found, err
-	}
-	b.w.log.Info("permissions are not as on the upstream but as announced", "serial", b.through, "paths", len(modes), "first", modes[0].Path)
-	return found, t.applyFlip(modes, b.w.m.mask())
+	return t.check(expect, b.w.m.mask())
 }
 
 // fresh is how long an upstream that has said what it has is not asked again whether it has that. It may be one of several behind one name.

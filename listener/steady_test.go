@@ -193,6 +193,25 @@ func TestPermissionsThatNobodyHasAnnouncedYet(t *testing.T) {
 	w.same(a, w.serial)
 }
 
+// What a newer announcement hides, which the mirror has not heard of yet, is not shown once more by the batch before it.
+func TestWhatIsHiddenByNowIsNotShownOnceMore(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.adopted().Close())
+	a := w.reopen(func(o *listener.Options) {
+		o.Modules[0].Post = []string{"sh", "-c", `stat -c %a ` + w.dest + `/f >>` + w.state + `/modes`}
+	})
+	w.write(testenv.File("f", "x").Perm(0o644))
+	first := w.announce(w.rec(event.Write, "f"))
+	w.must(os.Chmod(filepath.Join(w.up, "f"), 0o640))
+	w.announce(w.rec(event.Meta, "f"))
+	w.send(a, first)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, w.serial)
+	if modes, err := os.ReadFile(filepath.Join(w.state, "modes")); err != nil || strings.Contains(string(modes), "644") {
+		t.Errorf("after the batches f had the permissions %q, %v", modes, err)
+	}
+}
+
 // What a batch cannot bring, since it is gone by now and newer announcements say so, is left to them. The batch does not begin again with all of them: where
 // changes come faster than a slow mirror works it would never end.
 func TestABatchLeavesToNewerAnnouncementsWhatTheySpeakOf(t *testing.T) {

@@ -135,6 +135,11 @@ func (s speech) speaksOf(path string) bool {
 	return false
 }
 
+// states tells whether the path itself is spoken of, or a directory above it as a whole.
+func (s speech) states(path string) bool {
+	return s.paths[path] && !s.above[path] || s.spans(path)
+}
+
 // spans tells whether a directory above the path is spoken of as a whole.
 func (s speech) spans(path string) bool {
 	for p := parentOf(path); p != ""; p = parentOf(p) {

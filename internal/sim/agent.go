@@ -31,7 +31,6 @@ type agent struct {
 	lost    string
 	working int // passes under way; more than one is a fault
 	wakes   uint64
-	replans int
 	link    *link
 	sending *link
 	commits time.Duration // when the last commit of the inbox is done
@@ -82,7 +81,7 @@ func (a *agent) tuning() pace.Tuning {
 func (a *agent) start() {
 	a.up = true
 	a.life++
-	a.look, a.looked, a.lost, a.working, a.link, a.sending, a.replans = time.Time{}, time.Time{}, "", 0, nil, nil, 0
+	a.look, a.looked, a.lost, a.working, a.link, a.sending = time.Time{}, time.Time{}, "", 0, nil, nil
 	a.pause = transports.Pause{Min: keepMin, Max: keepMax}
 	a.w.note("start", a.id, uint64(a.box.m.Applied))
 	a.checkAcked()
