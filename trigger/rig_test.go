@@ -1,7 +1,6 @@
 package trigger_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
@@ -211,22 +210,9 @@ func run(t *testing.T, f func(context.Context) error) (end func()) {
 func (m *master) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&m.log, nil)) }
 
 // buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+type buffer struct{ testenv.Buffer }
 
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) count(s string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.b.String(), s)
-}
+func (b *buffer) count(s string) int { return strings.Count(b.String(), s) }
 
 var announcements, reports = topic(transports.Announce), topic(transports.Report)
 

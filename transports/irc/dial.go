@@ -41,7 +41,11 @@ func (t *transport) connect(ctx context.Context, subs []transports.Subscription)
 // enter connects, registers and joins the channel. When it fails, all of it has ended.
 func (s *session) enter(ctx context.Context) (err error) {
 	limit := s.t.conf.DialTimeout.Duration
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not in the channel within %v (dial_timeout)", limit))
+	late := fmt.Errorf("not in the channel within %v (dial_timeout)", limit)
+	if s.t.conf.SASL == saslNickServ {
+		late = fmt.Errorf("%w: is %s there, and does it log us in to the account %s?", late, s.services(), s.t.conf.Account)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	if s.conn, err = s.dial(ctx); err != nil {
 		return preferCause(ctx, err)

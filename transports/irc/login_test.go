@@ -73,6 +73,11 @@ func TestNickServ(t *testing.T) {
 	m.ends() //nolint:errcheck // it was stopped
 	open(t, transports.Master, server.Port, "master", login("master", "wrong")).run().endsPermanently("NickServ does not log us in to the account master")
 	open(t, transports.Master, server.Port, "master", login("nobody", secret)).run().endsPermanently("NickServ does not log us in to the account nobody")
+	plain := startNg(t)
+	quick := func(n *irc.Network) { n.DialTimeout = span(time.Second) }
+	if err := open(t, transports.Master, plain.Port, "master", login("master", secret), quick).run().ends(); !strings.Contains(err.Error(), "is NickServ there") {
+		t.Errorf("without services: %v", err)
+	}
 	if strings.Contains(m.log.String(), secret) {
 		t.Error("the log holds the password")
 	}
