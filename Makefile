@@ -1,13 +1,14 @@
 # make demo   install what is missing, build, and show the main job at work
 # make test   install what is missing, and run the whole suite against the real servers
 # make check  formatting, vet, staticcheck
-# make bench  figures beside the bare tools, both sides in one run: about an hour and a half, 4 million files in TMPDIR. LINES=1,2 chooses lines (8 to
-#             12 are of AMQP, 13 of the other transports), FILES=100000 makes the large module smaller, MIRRORS=100 the crowd at the broker, OUT (default bin/bench.md) is the
-#             table as Markdown
+# make bench  figures beside the bare tools, both sides in one run: some hours, 5 million files in TMPDIR. LINES=1,2 chooses lines (8 to 12 are of AMQP,
+#             13 of the other transports, 14 of scans, 15 of trees that are watched, 16 and 17 of mirrors that only look), FILES=100000 makes the
+#             large module smaller, MIRRORS=100 the crowd at the broker, OUT (default bin/bench.md) is the table as Markdown
 # make microbench  the benchmarks of single packages
 # make soak   a day of releases on a copy of TREE (a:b for several; default /usr/share) for MINUTES (default 60), daemons killed on the way and every
 #             mirror watched; SEED chooses the day; BUS=amqp (ssh, irc, mail, all) takes another transport in the place of
-#             the hub, or all at the same time, whose servers are killed every few seconds
+#             the hub, or all at the same time, whose servers are killed every few seconds. WATCH=1 publishes nothing: the tree is watched, and watcher and
+#             hub are killed and the kernel's queue overflows while it changes at random: make soak WATCH=1 MINUTES=10
 # make fuzz   each fuzz target for FUZZTIME (default 30s), with its execs and CPU seconds; FUZZ chooses among "folder Target" by a pattern
 # make mutants  puts each fault of internal/mutants into the code and expects the tests named for it to fail; MUTANTS chooses by a pattern
 # make sim    SEEDS (default 20) simulated worlds full of faults from FROM on, and what 10,000 mirrors do to one master
@@ -24,9 +25,10 @@ TREE     ?= /usr/share
 MINUTES  ?= 60
 SEED     ?= 1
 BUS      ?= hub
+WATCH    ?=
 SEEDS    ?= 20
 FROM     ?= 1
-LINES    ?= 1,2,3,4,5,6,7,8,9,10,11,12,13
+LINES    ?=
 FILES    ?= 1000000
 MIRRORS  ?= 1000
 ROUNDS   ?= 5
@@ -44,7 +46,8 @@ demo: build
 
 # A missing server is a failure here, not a skip.
 test: check
-	deploy/dev/need rsync rrsync python3 ssh sshd ssh-keygen ssh-agent gcc systemd-analyze ip tc nft strace find mkfs.ext4 rabbitmq-server python3-pika ngircd inspircd anope postconf doveadm
+	deploy/dev/need rsync rrsync python3 ssh sshd ssh-keygen ssh-agent gcc systemd-analyze ip tc nft strace find mkfs.ext4 mkfs.xfs mkfs.btrfs bindfs rabbitmq-server python3-pika ngircd inspircd anope postconf doveadm nginx apache2 named nsupdate dig python3-feedparser
+	deploy/dev/need git git-annex flock shellcheck reprepro dpkg-deb createrepo_c rpmbuild
 	deploy/dev/need ftpsync runmirrors || echo "no ftpsync here: the tests against it are left out"
 	MIRRORBUS_REQUIRE_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./...
 
@@ -56,6 +59,7 @@ check:
 bench:
 	deploy/dev/need rsync ssh sshd ssh-keygen strace find rabbitmq-server ngircd postconf
 	deploy/dev/need ftpsync || echo "no ftpsync here: line 7 is left out"
+	deploy/dev/need lsyncd clsync || echo "no lsyncd or clsync here: they are left out of line 15"
 	mkdir -p $(dir $(OUT))
 	MIRRORBUS_BENCH=1 MIRRORBUS_BENCH_LINES=$(LINES) MIRRORBUS_BENCH_FILES=$(FILES) MIRRORBUS_BENCH_MIRRORS=$(MIRRORS) MIRRORBUS_BENCH_ROUNDS=$(ROUNDS) MIRRORBUS_BENCH_OUT=$(abspath $(OUT)) \
 		$(GO) test -count=1 -timeout 0 -run '^TestBench$$' -v ./internal/bench
@@ -68,7 +72,7 @@ soak:
 	deploy/dev/need rsync ssh sshd ssh-keygen $(if $(filter amqp all,$(BUS)),rabbitmq-server) $(if $(filter irc all,$(BUS)),ngircd) \
 		$(if $(filter mail all,$(BUS)),postconf)
 	MIRRORBUS_REQUIRE_ALL=1 MIRRORBUS_SOAK_TREE=$(TREE) MIRRORBUS_SOAK_MINUTES=$(MINUTES) MIRRORBUS_SOAK_SEED=$(SEED) MIRRORBUS_SOAK_BUS=$(BUS) \
-		$(GO) test -count=1 -timeout 12h -run '^TestSoak$$' -v ./internal/replay
+		$(GO) test -count=1 -timeout 12h -run '$(if $(WATCH),^TestWatchedTree$$,^TestSoak$$)' -v ./internal/replay
 
 fuzz:
 	MIRRORBUS_FUZZTIME=$(FUZZTIME) MIRRORBUS_FUZZ='$(FUZZ)' $(GO) test -count=1 -timeout 0 -run TestFuzz -v ./internal/fuzz
@@ -78,7 +82,7 @@ mutants:
 	MIRRORBUS_MUTANTS='$(MUTANTS)' $(GO) test -count=1 -timeout 0 -run TestMutants -v ./internal/mutants
 
 sim:
-	MIRRORBUS_SIM_SEEDS=$(SEEDS) MIRRORBUS_SIM_FROM=$(FROM) $(GO) test -count=1 -timeout 2h -run "TestSeeds|TestTenThousand|TestCosts" -v ./internal/sim
+	MIRRORBUS_SIM_SEEDS=$(SEEDS) MIRRORBUS_SIM_FROM=$(FROM) $(GO) test -count=1 -timeout 2h -run "TestSeeds|TestComposes|TestTenThousand|TestCosts" -v ./internal/sim
 
 crash:
 	deploy/dev/need rsync

@@ -20,6 +20,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/all"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -68,11 +69,11 @@ func newMirror() any {
 func decode(t *testing.T, text string, into any) map[string]any {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts", "push_key", "push_known_hosts"} {
+	for _, name := range []string{"announce_key", "hub_host_key", "mirror_key", "allowed_signers", "allowed_masters", "revoked_keys", "known_hosts", "push_key", "push_known_hosts", "web_certificate.pem", "web_key.pem"} {
 		write(t, filepath.Join(dir, name), "")
 	}
-	for _, name := range []string{"amqp_password", "mail_password"} {
-		if err := os.Chmod(write(t, filepath.Join(dir, name), "secret"), 0o600); err != nil {
+	for _, name := range []string{"amqp_password", "mail_password", "web_password", "dns_secret"} {
+		if err := os.Chmod(write(t, filepath.Join(dir, name), "c2VjcmV0"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,7 +119,8 @@ var shown = regexp.MustCompile(`(?m)^#([a-z_]+ *=)`)
 func TestSamples(t *testing.T) {
 	for name, fresh := range map[string]func() any{"master": newMaster, "mirror": newMirror} {
 		t.Run(name, func(t *testing.T) {
-			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-irc.toml") + read(t, "sample/"+name+"-mail.toml")
+			text := read(t, "sample/"+name+".toml") + read(t, "sample/"+name+"-amqp.toml") + read(t, "sample/"+name+"-ssh.toml") + read(t, "sample/"+name+"-irc.toml") + read(t, "sample/"+name+"-mail.toml") +
+				read(t, "sample/"+name+"-poll.toml")
 			plain := decode(t, text, fresh())
 			whole := shown.ReplaceAllString(text, "$1")
 			every := decode(t, whole, fresh())
@@ -153,7 +155,7 @@ func TestSamplesAreStrict(t *testing.T) {
 // The units say nothing that systemd does not know, and are as closed as they can be. The program need not be there.
 func TestUnits(t *testing.T) {
 	analyze := testenv.Need(t, "systemd-analyze")
-	for name, dropIn := range map[string]string{"mirrorbus-hub": "", "mirrorbus-agent": "", "mirrorbus-agent with owners": "owner.conf"} {
+	for name, dropIn := range map[string]string{"mirrorbus-hub": "", "mirrorbus-watch": "", "mirrorbus-agent": "", "mirrorbus-agent with owners": "owner.conf"} {
 		t.Run(name, func(t *testing.T) {
 			service := strings.Fields(name)[0] + ".service"
 			text := strings.Replace(read(t, "systemd/"+service), "/usr/bin/mirrorbus", testenv.Need(t, "true"), 1)
@@ -276,6 +278,22 @@ func TestMailPage(t *testing.T) {
 	}
 }
 
+// What the first page says to write into a configuration can stand there, on a mirror or on a master, and its links lead to files.
+func TestFirstPage(t *testing.T) {
+	text := read(t, "../README.md")
+	blocks := regexp.MustCompile("(?s)```\n(\\[transport\\..*?)```").FindAllStringSubmatch(text, -1)
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks of configuration, there are three: of AMQP, mail and looking", len(blocks))
+	}
+	for i, section := range []string{"amqp", "mail", "poll"} {
+		got := decode(t, read(t, "sample/mirror.toml")+blocks[i][1], newMirror())
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(got)), func(key string) bool { return strings.HasPrefix(key, ".transport."+section+".") }) {
+			t.Errorf("block %d: no [transport.%s] in %v", i, section, got)
+		}
+	}
+	links(t, "..", text)
+}
+
 // The operator's page explains every word of status, and names no file that is not there.
 func TestReadme(t *testing.T) {
 	text := read(t, "README.md")
@@ -284,8 +302,19 @@ func TestReadme(t *testing.T) {
 			t.Errorf("state %s is not explained", s)
 		}
 	}
-	for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(text, -1) {
-		if _, err := os.Stat(m[1]); err != nil {
+	for _, s := range outlet.States() {
+		if !strings.Contains(text, "| `"+string(s)+"` |") {
+			t.Errorf("state %s of a transport is not explained", s)
+		}
+	}
+	links(t, ".", text)
+}
+
+// links fails the test for each link of a page in a folder that leads to no file.
+func links(t *testing.T, folder, page string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(page, -1) {
+		if _, err := os.Stat(filepath.Join(folder, m[1])); err != nil {
 			t.Errorf("link: %v", err)
 		}
 	}

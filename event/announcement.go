@@ -100,12 +100,20 @@ type Head struct {
 	TTL      time.Duration // the head says nothing about later than At plus TTL; whole seconds
 	Last     Digest        // of the line of serial N; none at serial 0
 	Manifest Digest        // of the manifest's index as exported; none if there is none yet
+	Hold     time.Duration // for so long after At mirrors bring nothing, since the tree is half made; 0: it is not. At most MaxHold, whole seconds
 }
+
+// MaxHold bounds how long one head can hold mirrors back. A head that does holds no longer itself, so that its line stays within MaxCompact.
+const MaxHold = 24 * time.Hour
 
 // Text is the part of the line that is signed.
 func (h Head) Text() []byte {
-	return newText(HeadIs).add("module", h.Module).add("epoch", h.Epoch).add("serial", h.Serial).add("at", h.At).
-		add("ttl", int64(h.TTL/time.Second)).add("last", h.Last).add("man", h.Manifest).b.Bytes()
+	t := newText(HeadIs).add("module", h.Module).add("epoch", h.Epoch).add("serial", h.Serial).add("at", h.At).
+		add("ttl", int64(h.TTL/time.Second)).add("last", h.Last).add("man", h.Manifest)
+	if h.Hold > 0 {
+		t.add("hold", int64(h.Hold/time.Second))
+	}
+	return t.b.Bytes()
 }
 
 func parseHead(f fields) (Head, error) {
@@ -119,13 +127,17 @@ func parseHead(f fields) (Head, error) {
 		field(f, "ttl", parseSeconds, &h.TTL),
 		field(f, "last", ParseDigest, &h.Last),
 		field(f, "man", ParseDigest, &h.Manifest),
+		optional(f, "hold", parseSeconds, &h.Hold),
 	} {
 		if err != nil {
 			return Head{}, err
 		}
 	}
-	if (h.Serial == 0) != h.Last.IsZero() {
+	switch {
+	case (h.Serial == 0) != h.Last.IsZero():
 		return Head{}, malformed("head at serial %d with last=%s", h.Serial, h.Last)
+	case h.Hold > MaxHold, h.Hold > 0 && h.TTL > MaxHold:
+		return Head{}, malformed("head with hold=%d and ttl=%d: neither may be over %d then", h.Hold/time.Second, h.TTL/time.Second, MaxHold/time.Second)
 	}
 	return h, nil
 }

@@ -71,6 +71,10 @@ func drawHead(t *rapid.T) event.Head {
 	if rapid.Bool().Draw(t, "manifest") {
 		h.Manifest = drawDigest.Draw(t, "man")
 	}
+	if rapid.Bool().Draw(t, "held") {
+		h.Hold = count[time.Duration](t, "hold", 1, uint64(event.MaxHold/time.Second)) * time.Second
+		h.TTL = min(h.TTL, event.MaxHold)
+	}
 	return h
 }
 

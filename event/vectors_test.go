@@ -78,6 +78,8 @@ func lineVectors(t *testing.T) []vector {
 	flip := change
 	flip.Kind, flip.NotBefore, flip.Expires = event.Flip, time.Hour, 24*time.Hour
 	head := event.Head{Module: "fedora", Epoch: "7c1e9f02", Serial: 1042, At: vectorTime, TTL: 15 * time.Minute, Last: prev, Manifest: set}
+	hold := head
+	hold.Hold = 2 * time.Hour
 	report := event.Report{Module: "fedora", Mirror: "mirror1", Epoch: "7c1e9f02", Serial: 1042, Run: 77, Outcome: event.Failed, Applied: 1041, Head: prev,
 		Started: vectorTime, Took: 1200 * time.Millisecond, Heard: 31 * time.Millisecond, Via: "hub", Files: 3, Bytes: 4096, Deleted: 1,
 		Error: "upstream is behind: 100% of releases/43/é"}
@@ -100,6 +102,7 @@ func lineVectors(t *testing.T) []vector {
 		{"valid-change-without-set", "Anything may have changed: the manifest tells.", "ok", seal(edit(change, "set="+set.String(), "set=-"), masterKey)},
 		{"valid-flip", "A release that shows itself an hour after it was announced, or not at all a day later.", "ok", seal(flip, masterKey)},
 		{"valid-head", "The module is at serial 1042.", "ok", seal(head, masterKey)},
+		{"valid-head-hold", "The tree is half made: mirrors bring nothing for two hours, or until another head or a change comes.", "ok", seal(hold, masterKey)},
 		{"valid-report", "A mirror says why it is not there yet; the text is percent-encoded.", "ok", seal(report, mirrorKey)},
 		{"valid-command", "A flip of two paths, asked of the master named master; the paths are percent-encoded.", "ok", seal(command, commandKey)},
 		{"valid-unknown-key", "A key that this version does not know is ignored.", "ok", seal(edit(change, " n=", " colour=blue n="), masterKey)},
@@ -131,6 +134,10 @@ func lineVectors(t *testing.T) []vector {
 		{"malformed-flip-expires-first", "", "malformed", seal(edit(flip, "exp=86400", "exp=60"), masterKey)},
 		{"malformed-flip-without-set", "", "malformed", seal(edit(flip, "set="+set.String(), "set=-"), masterKey)},
 		{"malformed-head-without-last", "", "malformed", seal(edit(head, "last="+prev.String(), "last=-"), masterKey)},
+		{"malformed-hold-zero", "", "malformed", seal(edit(hold, "hold=7200", "hold=0"), masterKey)},
+		{"malformed-hold-over-a-day", "", "malformed", seal(edit(hold, "hold=7200", "hold=86401"), masterKey)},
+		{"malformed-hold-no-number", "", "malformed", seal(edit(hold, "hold=7200", "hold=2h"), masterKey)},
+		{"malformed-hold-with-a-long-ttl", "", "malformed", seal(edit(hold, "ttl=900", "ttl=86401"), masterKey)},
 		{"malformed-ttl-zero", "", "malformed", seal(edit(head, "ttl=900", "ttl=0"), masterKey)},
 		{"malformed-outcome", "", "malformed", seal(edit(report, "outcome=failed", "outcome=great"), mirrorKey)},
 		{"malformed-percent", "", "malformed", seal(edit(report, "100%25", "100%zz"), mirrorKey)},

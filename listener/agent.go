@@ -54,6 +54,7 @@ type Options struct {
 	Modules []Module
 
 	LookEvery time.Duration // without news for so long the upstream's head is looked at; 10 min if zero
+	LookLeast time.Duration // after news that a look has found the next one comes so soon; 1 min if zero
 	HaveEvery time.Duration // how often every module's "have" is said, 5 min if zero
 	Skew      time.Duration // difference of clocks to forgive where freshness is judged, 5 min if zero
 	Patience  time.Duration // how long a new module waits for an upstream whose head names no manifest, before it fetches everything; 0: not at all
@@ -86,6 +87,9 @@ type Module struct {
 	MaxDeleteRatio float64 // likewise, of the module's names; 0 means 0.2
 	NoExport       bool    // do not carry .mirrorbus/ on
 	Pushed         bool    // who may push need not say what has changed: an upstream that exports nothing is fetched whole
+
+	// SyncEvery is how often an upstream that exports nothing is looked through as a whole by itself. 0: not at all, or if Pushed as often as its budget allows.
+	SyncEvery time.Duration
 
 	Trace    string // name of a trace file that tells when the tree was brought up to date, "" for none; Rules must leave it alone
 	Upstream string // for the trace file
@@ -139,6 +143,7 @@ func Open(ctx context.Context, o Options) (*Agent, error) {
 
 func (o Options) withDefaults() Options {
 	orElse(&o.LookEvery, 10*time.Minute)
+	orElse(&o.LookLeast, time.Minute)
 	orElse(&o.HaveEvery, 5*time.Minute)
 	orElse(&o.Skew, 5*time.Minute)
 	if o.Log == nil {
@@ -217,6 +222,7 @@ type worker struct {
 	wake, wakeFlips chan struct{} // hold one token each
 
 	working  sync.Mutex   // one pass at a time
+	shunned  event.Digest // likewise: of a manifest that could not be read, where there was another way
 	aside    aside        // likewise
 	upstream *inbox.Head  // likewise: what the upstream said last, nil if it has not been asked
 	careful  event.Serial // likewise: the batch that begins with this serial had to grow because an index changed while content came
@@ -228,20 +234,25 @@ type worker struct {
 	exporting sync.Mutex  // one writer of the export folder at a time
 	headDue   atomic.Bool // the head in the export folder may not be the newest
 
-	mu      sync.Mutex
-	look    time.Time // when the upstream's head is to be looked at; zero: no need
-	looked  time.Time
-	running running
-	lost    string        // why only a comparison with the manifest helps, "" if it need not be
-	broken  error         // why the stored state could not be read or written, nil if it could
-	news    chan struct{} // closed when something has changed that pushes wait for; nil if none waits
+	mu         sync.Mutex
+	look       time.Time // when the upstream's head is to be looked at; zero: no need
+	looked     time.Time
+	lookIn     time.Duration // how long after that it is to be looked at again, 0 for as long as is usual
+	running    running
+	lost       string        // why the tree is to be compared with the manifest, "" if it need not be
+	chosen     bool          // the journal would do as well, but costs more
+	how        string        // by which way it caught up last, or is about to; "" if it never was far behind
+	answer     Answer        // of the last look, "" before the first
+	answerText string        // what is wrong with it
+	broken     error         // why the stored state could not be read or written, nil if it could
+	news       chan struct{} // closed when something has changed that pushes wait for; nil if none waits
 }
 
 func newWorker(a *Agent, m Module) *worker {
 	w := &worker{a: a, m: m, log: a.o.Log.With("module", m.Name), wake: make(chan struct{}, 1), wakeFlips: make(chan struct{}, 1)}
 	w.headDue.Store(true)
 	w.redo = true // by whatever an agent before this one was killed in
-	w.pace = pace.Tuning{LookEvery: a.o.LookEvery, Skew: a.o.Skew, Budgets: m.Budgets}
+	w.pace = pace.Tuning{LookEvery: a.o.LookEvery, SyncEvery: m.SyncEvery, Skew: a.o.Skew, Budgets: m.Budgets}
 	return w
 }
 

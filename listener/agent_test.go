@@ -1,6 +1,7 @@
 package listener_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/export"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
@@ -246,7 +248,7 @@ type counted struct {
 	times int
 }
 
-func (c *counted) Fetch(ctx context.Context, names []string, into string, max int64) error {
+func (c *counted) Fetch(ctx context.Context, names []string, into string, max int64) ([]string, error) {
 	c.times++
 	return c.Fetcher.Fetch(ctx, names, into, max)
 }
@@ -322,6 +324,26 @@ echo $MIRRORBUS_MODULE $MIRRORBUS_SERIAL $MIRRORBUS_STAGE $MIRRORBUS_OUTCOME $MI
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
 	if want := "pub 2 pre a\npub 2 post applied 1 5 a\n"; err != nil || string(said) != want {
 		t.Errorf("%q, want %q: %v", said, want, err)
+	}
+}
+
+// A post hook may push a tier below, which then must find what was applied.
+func TestWhatIsAppliedIsCarriedOnBeforeThePostHook(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.adopted().Close())
+	seen := filepath.Join(t.TempDir(), "head")
+	a := w.reopen(func(o *listener.Options) {
+		o.Modules[0].Post = []string{"cp", filepath.Join(event.ExportDir, export.HeadFile), seen}
+	})
+	w.write(testenv.File("a", "12345"))
+	w.send(a, w.announce(w.rec(event.Write, "a")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 2)
+	line, err := os.ReadFile(seen)
+	w.must(err)
+	head, err := event.Read(bytes.TrimSuffix(line, []byte("\n")))
+	if err != nil || head.Head == nil || head.Head.Serial != 2 {
+		t.Errorf("the hook found %s: %v", line, err)
 	}
 }
 

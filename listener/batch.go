@@ -35,11 +35,13 @@ type batch struct {
 	started     time.Time
 	plan        plan.Plan
 	nothingOurs bool
+	worked      bool            // the pre hook has let it begin
 	done        rsync.Result    // sums
 	unsafe      map[string]bool // links that lead out of the module, which this mirror does not take
 	superseded  speech          // what is left to newer announcements
 	whole       bool            // made from the manifest, not from announcements in the inbox
 	has         bool            // the upstream is known to have had all of it before the first run
+	below       string          // of a push that did not say what has changed: what mirrors below may be told, in the words of runmirrors
 
 	shown   []string   // indexes that are captured, to be put in place
 	removed [][]string // for each survey of the delete stage, what it removes
@@ -118,7 +120,7 @@ func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial)
 	return b, nil
 }
 
-// run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, post hook, export.
+// run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, export, post hook.
 func (b *batch) run(ctx context.Context) error {
 	b.started = b.w.a.o.Now()
 	b.w.begin(b.through, b.started)
@@ -139,10 +141,25 @@ func (b *batch) run(ctx context.Context) error {
 		b.w.stage("export")
 		b.w.exportEntries(ctx, b.rows...)
 	}
+	if b.worked && len(b.w.m.Post) > 0 {
+		b.after(ctx, err)
+	}
 	return err
 }
 
-// apply does what the plan says, between the hooks, and notes it.
+// after runs the post hook. It may push a mirror below, which then must find a head that speaks of what was applied: so that is carried on first, if it can be
+// already.
+func (b *batch) after(ctx context.Context, outcome error) {
+	if outcome == nil && b.w.exports() {
+		b.w.exportHead(ctx)
+		b.w.headDue.Store(true) // it may not have been possible yet
+	}
+	if err := b.hook(ctx, b.w.m.Post, "post", outcome); err != nil {
+		b.w.log.Warn("hook after a batch failed", "serial", b.through, "error", err)
+	}
+}
+
+// apply does what the plan says, after the pre hook, and notes it.
 func (b *batch) apply(ctx context.Context) error {
 	if b.nothingOurs = len(b.plan.Stages) == 0 && len(b.plan.Expect) == 0; b.nothingOurs {
 		return b.finish(ctx)
@@ -162,12 +179,10 @@ func (b *batch) apply(ctx context.Context) error {
 	if err := b.hook(ctx, b.w.m.Pre, "pre", nil); err != nil {
 		return err
 	}
+	b.worked = true
 	err := b.work(ctx)
 	if err == nil {
 		err = b.finish(ctx)
-	}
-	if hookErr := b.hook(ctx, b.w.m.Post, "post", err); hookErr != nil {
-		b.w.log.Warn("hook after a batch failed", "serial", b.through, "error", hookErr)
 	}
 	return err
 }
@@ -201,69 +216,6 @@ func (b *batch) work(ctx context.Context) error {
 	return nil
 }
 
-// checked makes sure that the tree is as announced, but for what newer announcements speak of.
-func (b *batch) checked(ctx context.Context, t *tree) error {
-	for again := true; ; again = false {
-		found, err := b.check(ctx, t, b.expected(b.plan.Expect))
-		if err != nil || len(found) == 0 {
-			return err
-		}
-		if !again {
-			return &pathError{found[0].path, errors.New(found[0].what)}
-		}
-		if err := b.excuseFinding(ctx, found[0]); err != nil {
-			return err
-		}
-	}
-}
-
-// check compares the tree with what is expected of it. Permissions are set as they were announced: the upstream's may be others by now, of which nobody has
-// said anything yet. What a newer announcement speaks of is left to that, or something that it hides would be shown once more.
-func (b *batch) check(ctx context.Context, t *tree, expect []event.Record) ([]finding, error) {
-	found, modes, err := b.compare(ctx, t, expect)
-	if err != nil || len(modes) == 0 {
-		return found, err
-	}
-	later, err := b.news(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b.w.flipping.Lock()
-	defer b.w.flipping.Unlock()
-	if found, modes, err = b.compareNow(ctx, t, expect); err != nil { // a flip may have come meanwhile
-		return nil, err
-	}
-	modes = slices.DeleteFunc(modes, func(r event.Record) bool { return later.states(r.Path) })
-	if len(modes) == 0 {
-		return found, nil
-	}
-	b.w.log.Info("permissions are not as on the upstream but as announced", "serial", b.through, "paths", len(modes), "first", modes[0].Path)
-	return found, t.applyFlip(modes, b.w.m.mask())
-}
-
-func (b *batch) compare(ctx context.Context, t *tree, expect []event.Record) ([]finding, []event.Record, error) {
-	b.w.flipping.Lock() // a flip half noted would look like a wrong mode
-	defer b.w.flipping.Unlock()
-	return b.compareNow(ctx, t, expect)
-}
-
-// compareNow compares after flips that were done ahead of their turn are done again. The caller does the flipping.
-func (b *batch) compareNow(ctx context.Context, t *tree, expect []event.Record) ([]finding, []event.Record, error) {
-	flipped, err := b.w.reassert(ctx, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(flipped) > 0 {
-		expect = append([]event.Record(nil), expect...)
-		for i, r := range expect {
-			if f, ok := flipped[r.Path]; ok && r.Mode != 0 && r.Op != event.Gone {
-				expect[i].Mode = f.Mode
-			}
-		}
-	}
-	return t.check(expect, b.w.m.mask())
-}
-
 // fresh is how long an upstream that has said what it has is not asked again whether it has that. It may be one of several behind one name.
 const fresh = time.Minute
 
@@ -286,7 +238,9 @@ func (b *batch) ready(ctx context.Context) error {
 	case h.Epoch != b.epoch:
 		return errAgain // the next decision sees the other epoch
 	case h.Serial < b.through:
-		return &behindError{at: h.Serial, want: b.through}
+		return &behindError{at: h.Serial, want: b.through, stale: b.w.staleness(h.Head)}
+	case b.heldBack(ctx):
+		return errAgain
 	}
 	return nil
 }
@@ -299,7 +253,7 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 		return cause
 	}
 	b.w.stage("ask the upstream")
-	h, err := b.w.upstreamHead(ctx, following(b.v, b.v.Through+1))
+	h, err := b.w.lead(ctx, b.v, following(b.v, b.v.Through+1))
 	switch {
 	case errors.Is(err, errNotExported):
 		return cause
@@ -308,11 +262,13 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 	case h.Epoch != b.epoch:
 		return errAgain
 	case h.Serial < b.through:
-		return &behindError{at: h.Serial, want: b.through, path: pathOf(cause)}
+		return &behindError{at: h.Serial, want: b.through, path: pathOf(cause), stale: b.w.staleness(h.Head)}
+	case b.heldBack(ctx): // what is half made there explains it
+		return errAgain
 	case h.Serial > b.v.Through:
-		if n, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
+		if got, err := b.w.takeIn(ctx, b.epoch, b.v.Through+1, h.Serial); err != nil {
 			return errors.Join(cause, err)
-		} else if n > 0 {
+		} else if got.news > 0 {
 			b.w.log.Info("newer announcements are taken in", "serial", b.through, "head", h.Serial, "because", cause)
 			return errNewer
 		}

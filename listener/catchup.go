@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/envelope"
@@ -36,14 +36,14 @@ type Along struct {
 	Manifest bool         // what is not here yet of the newest manifest, for Compare
 }
 
-// following are the entries after those that are here: what is known to be missing, and a few that may be news. One that the upstream does not have
-// costs it one lstat(2).
+// following are the entries after those that are here: what is known to be missing, or the first part of it where that is much, and a few that may be news. One
+// that the upstream does not have costs it one lstat(2).
 func following(v pace.View, from event.Serial) Along {
 	const few = 32
 	if v.Epoch == "" {
 		return Along{}
 	}
-	return Along{Epoch: v.Epoch, From: from, To: max(v.Top, from+few-1)}
+	return Along{Epoch: v.Epoch, From: from, To: max(min(v.Top, from+trial-1), from+few-1)}
 }
 
 // A Difference is what brings a tree to a manifest.
@@ -55,54 +55,20 @@ type Difference struct {
 
 var errNotExported = export.ErrNotExported
 
-// upstreamHead asks the upstream for its head, and for what is brought along, verifies and stores it.
-func (w *worker) upstreamHead(ctx context.Context, along Along) (*inbox.Head, error) {
-	now := w.a.o.Now()
-	w.mu.Lock()
-	w.look, w.looked = time.Time{}, now
-	w.mu.Unlock()
-	if w.m.CatchUp == nil {
-		return nil, fmt.Errorf("the upstream's head: %w", errNotExported)
-	}
-	failpoint.Here("look.asked")
-	line, err := w.m.CatchUp.Head(ctx, along)
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's head: %w", err)
-	}
-	failpoint.Here("look.read")
-	s, err := w.a.o.Gate.Open(line, now)
-	if err != nil {
-		return nil, fmt.Errorf("the upstream's head: %w", err)
-	}
-	if s.Head == nil || s.Head.Module != w.m.Name {
-		return nil, fmt.Errorf("the upstream's head is a %s of module %s", s.Kind, s.Module())
-	}
-	h := &inbox.Head{Head: *s.Head, Line: s.Line, At: now, Via: viaUpstream}
-	v, err := w.a.inbox.PutHead(ctx, *h)
-	if err != nil {
-		return nil, err
-	}
-	if v == inbox.Stored {
-		w.headDue.Store(true)
-	}
-	if v == inbox.Equivocation {
-		w.heard(v, h.Serial, now, viaUpstream)
-		return nil, errAgain
-	}
-	w.upstream = h
-	return h, nil
-}
-
 // lookUp asks the upstream for its head, and takes in the announcements that follow what is here.
 func (w *worker) lookUp(ctx context.Context, v pace.View) error {
-	h, err := w.upstreamHead(ctx, following(v, v.Through+1))
+	h, err := w.lead(ctx, v, following(v, v.Through+1))
 	if errors.Is(err, errNotExported) {
 		return nil // an upstream without an export is no failure while nothing is missing
 	}
-	if err != nil || v.Epoch == "" || h.Epoch != v.Epoch || h.Serial <= v.Through {
+	if err != nil {
 		return err
 	}
-	_, err = w.takeIn(ctx, v.Epoch, v.Through+1, h.Serial)
+	w.rhythm(v, h)
+	if v.Epoch == "" || h.Epoch != v.Epoch || h.Serial <= v.Through {
+		return nil
+	}
+	_, err = w.takeAll(ctx, v, h, v.Through+1)
 	return err
 }
 
@@ -112,7 +78,7 @@ func (w *worker) journal(ctx context.Context, v pace.View) error {
 	defer w.end()
 	w.stage("read the journal")
 	from := w.pace.Missing(v)
-	h, err := w.upstreamHead(ctx, following(v, from))
+	h, err := w.lead(ctx, v, following(v, from))
 	if errors.Is(err, errNotExported) {
 		w.setLost("the upstream has no journal")
 		return errAgain
@@ -124,46 +90,69 @@ func (w *worker) journal(ctx context.Context, v pace.View) error {
 		return errAgain
 	}
 	if h.Serial < from {
-		return &behindError{at: h.Serial, want: v.Top}
+		return &behindError{at: h.Serial, want: v.Top, stale: w.staleness(h.Head)}
 	}
-	n, err := w.takeIn(ctx, v.Epoch, from, h.Serial)
+	n, err := w.takeAll(ctx, v, h, from)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
-		w.setLost(fmt.Sprintf("the upstream's journal no longer has serial %d", from))
+		why := fmt.Sprintf("the upstream's journal no longer has serial %d", from)
+		w.forgotten(why, why)
 	}
 	return errAgain
 }
 
-// takeIn reads entries of the upstream's journal into the inbox and tells how many of them were news.
-func (w *worker) takeIn(ctx context.Context, e event.Epoch, from, to event.Serial) (news int, err error) {
-	entries, err := w.m.CatchUp.Journal(ctx, e, from, to)
-	if err != nil {
-		return 0, fmt.Errorf("read the upstream's journal from serial %d on: %w", from, err)
+// A taking is what was read of the journal.
+type taking struct {
+	entries int // read
+	news    int // of these
+	bytes   int // of lines and path sets
+}
+
+// takeIn reads entries of the upstream's journal into the inbox. What comes before one that cannot be read is taken in.
+func (w *worker) takeIn(ctx context.Context, e event.Epoch, from, to event.Serial) (got taking, err error) {
+	entries, readErr := w.m.CatchUp.Journal(ctx, e, from, to)
+	if readErr != nil {
+		readErr = fmt.Errorf("read the upstream's journal from serial %d on: %w", from, readErr)
 	}
 	failpoint.Here("journal.read")
+	var good []inbox.Heard
 	for _, x := range entries {
 		h, err := w.verify(x, e)
 		if err != nil {
-			return news, err
+			readErr = err
+			break
 		}
-		v, err := w.a.inbox.Put(ctx, h, nil)
-		if err != nil {
-			return news, err
+		good = append(good, h)
+	}
+	for part := range slices.Chunk(good, storedAtOnce) {
+		if err := w.store(ctx, part, &got); err != nil {
+			return got, err
 		}
 		failpoint.Here("journal.stored")
-		switch v {
-		case inbox.Equivocation:
-			w.heard(v, h.Serial, h.At, viaJournal)
-			return news, errAgain
-		case inbox.Stored, inbox.Repeated:
-			if h.Set != nil || h.Announcement.Set.IsZero() {
-				news++
-			}
+	}
+	return got, readErr
+}
+
+// storedAtOnce is how many announcements are one transaction: to bring each to disk by itself would take longer than all the rest.
+const storedAtOnce = 128
+
+// store puts announcements into the inbox.
+func (w *worker) store(ctx context.Context, all []inbox.Heard, got *taking) error {
+	verdicts, err := w.a.inbox.PutAll(ctx, all)
+	for i, v := range verdicts {
+		h := all[i]
+		if v == inbox.Equivocation {
+			w.heard(v, h.Announcement.Kind, h.Serial, h.At, viaJournal)
+			return errAgain
+		}
+		got.entries, got.bytes = got.entries+1, got.bytes+len(h.Line)+len(h.Set)
+		if (v == inbox.Stored || v == inbox.Repeated) && (h.Set != nil || h.Announcement.Set.IsZero()) {
+			got.news++
 		}
 	}
-	return news, nil
+	return err
 }
 
 // verify makes an announcement of a journal entry.

@@ -25,7 +25,7 @@ func (w *worker) compare(ctx context.Context, v pace.View) error {
 	w.stage("compare with the manifest")
 	h, err := w.upstreamHead(ctx, Along{Manifest: true})
 	switch {
-	case errors.Is(err, errNotExported) && v.Epoch == "" && v.Head == nil && w.m.Pushed:
+	case errors.Is(err, errNotExported) && v.Epoch == "" && v.Head == nil && (w.m.Pushed || w.m.SyncEvery > 0):
 		return w.everything(ctx, v)
 	case errors.Is(err, errNotExported) && v.Epoch == "" && v.Now.Sub(v.Created) < w.a.o.Patience:
 		return &laterError{manifestPause, "the upstream exports nothing yet; it may be new itself"}
@@ -36,9 +36,15 @@ func (w *worker) compare(ctx context.Context, v pace.View) error {
 	case err != nil:
 		return err
 	case h.Epoch == v.Epoch && h.Serial < v.Top:
-		return &behindError{at: h.Serial, want: v.Top}
+		return &behindError{at: h.Serial, want: v.Top, stale: w.staleness(h.Head)}
+	case w.notFrozen(v, h.Head) != nil:
+		return w.notFrozen(v, h.Head)
+	case w.heldBack(ctx):
+		return errAgain
 	case h.Manifest.IsZero() && v.Epoch == "" && v.Now.Sub(v.Created) < w.a.o.Patience:
 		return &laterError{manifestPause, "the upstream has no manifest yet; a master builds it when it is new"}
+	case h.Manifest.IsZero() && w.backToJournal(h.Head, errNotExported):
+		return errAgain
 	case h.Manifest.IsZero():
 		return w.full(ctx, v, h.Head)
 	}
@@ -46,14 +52,32 @@ func (w *worker) compare(ctx context.Context, v pace.View) error {
 		return err
 	}
 	d, err := w.m.CatchUp.Compare(ctx, h.Head, v.Epoch, v.Applied)
-	if errors.Is(err, errNotExported) {
-		return w.full(ctx, v, h.Head)
-	}
 	if err != nil {
-		return fmt.Errorf("compare with the manifest: %w", err)
+		return w.notCompared(ctx, v, h.Head, err)
 	}
 	failpoint.Here("compare.read")
-	return w.bring(ctx, v, h.Head, d)
+	err = w.bring(ctx, v, h.Head, d)
+	if unreadable(err) && len(v.Todo) > 0 { // in the journal after the manifest: what is here already need not wait for the next manifest
+		w.setLost("")
+	}
+	return err
+}
+
+// unreadableAfter is after how many attempts a manifest that cannot be read is taken for one that is not there.
+const unreadableAfter = 3
+
+// notCompared takes another way if there is one, and the upstream's manifest cannot be had: the journal, where the manifest only was the cheaper way; else
+// everything, where it is not there.
+func (w *worker) notCompared(ctx context.Context, v pace.View, h event.Head, err error) error {
+	missing := errors.Is(err, errNotExported)
+	err = fmt.Errorf("compare with the manifest: %w", err)
+	switch {
+	case (missing || unreadable(err)) && w.backToJournal(h, err):
+		return errAgain
+	case missing || unreadable(err) && v.Trouble.Attempts >= unreadableAfter:
+		return w.full(ctx, v, h)
+	}
+	return err
 }
 
 // maxRounds is how often a comparison takes in what was announced meanwhile, or waits for it, before it is made anew.
@@ -81,6 +105,9 @@ func (w *worker) bring(ctx context.Context, v pace.View, h event.Head, d Differe
 		if headErr != nil {
 			return errors.Join(err, headErr)
 		}
+		if w.heldBack(ctx) {
+			return errAgain
+		}
 		h = next
 	}
 }
@@ -100,7 +127,7 @@ func (w *worker) movedTo(ctx context.Context, before event.Head) (event.Head, er
 	switch {
 	case err != nil:
 		return before, err
-	case h.Epoch != before.Epoch:
+	case h.Epoch != before.Epoch, h.Serial > before.Serial && w.isFrozen(h.Head):
 		return before, errAgain
 	case h.Serial != before.Serial:
 		return h.Head, nil
@@ -126,7 +153,8 @@ func (w *worker) pay(ctx context.Context, v pace.View, kind string) error {
 
 // wholeBatch is a batch that brings the module to a head from anywhere.
 func (w *worker) wholeBatch(v pace.View, h event.Head) *batch {
-	return &batch{w: w, v: v, whole: true, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: v.Confirmed > v.Applied}
+	confirmed := v.Confirmed > v.Applied || v.Epoch == "" && v.Push.Confirmed // of a module that is new here nothing has a serial yet
+	return &batch{w: w, v: v, whole: true, epoch: h.Epoch, through: h.Serial, digest: h.Last, confirmed: confirmed}
 }
 
 // since adds what was announced after the manifest to the batch. The journal is read in as many parts as it takes.
@@ -154,7 +182,7 @@ func (w *worker) since(ctx context.Context, h event.Head, d Difference, b *batch
 			sets, at = append(sets, set), a.Serial
 		}
 		if at == before {
-			return nil, &behindError{at: at, want: h.Serial}
+			return nil, &behindError{at: at, want: h.Serial, stale: w.staleness(h)}
 		}
 	}
 	return sets, nil
@@ -183,7 +211,9 @@ func (w *worker) full(ctx context.Context, v pace.View, h event.Head) error {
 	if err := w.pay(ctx, v, pace.WorkFull); err != nil {
 		return err
 	}
-	w.log.Warn("fetching everything: the upstream has no manifest", "serial", h.Serial)
+	w.log.Warn("fetching everything: the upstream has no manifest that can be read", "serial", h.Serial)
+	_, why := pace.Distance{Gone: true}.Cheapest()
+	w.caughtUp(why)
 	b := w.wholeBatch(v, h)
 	b.started = v.Now
 	j := rsync.Job{Mode: rsync.Full, MaxDelete: w.m.MaxDelete, Filters: fullFilters(w.m)}

@@ -20,6 +20,7 @@ type Config struct {
 	Rsync string `toml:"rsync"` // the program
 
 	LookEvery config.Duration `toml:"look_every"` // with no news for this long the agent looks at the upstream's head by itself
+	LookLeast config.Duration `toml:"look_least"` // after news that no transport brought it looks again so soon; each look without doubles that
 	HaveEvery config.Duration `toml:"have_every"` // says where it stands this often, so that the master knows it lives
 	ClockSkew config.Duration `toml:"clock_skew"` // difference of clocks to forgive where freshness is judged; order never depends on clocks
 
@@ -56,6 +57,7 @@ type ModuleConfig struct {
 	MaxDelete      int             `toml:"max_delete"`       // a batch that removes more names is held for confirmation
 	MaxDeleteRatio float64         `toml:"max_delete_ratio"` // likewise, of the module's names; 0.2 is a fifth
 	FullEvery      config.Duration `toml:"full_every"`       // at most one full rsync in this time
+	SyncEvery      config.Duration `toml:"sync_every"`       // an upstream that exports no .mirrorbus/ is looked through as a whole so often; 0: not by itself
 
 	Push      []string        `toml:"push"`       // names of the archive in pushes that do not say what has changed; "" for those that name none
 	PushEvery config.Duration `toml:"push_every"` // for such pushes everything is looked through four times at once, and then once in this time
@@ -74,6 +76,7 @@ func Defaults() Config {
 		Config:    identity.Config{State: "/var/lib/mirrorbus/mirror", Socket: "/run/mirrorbus/mirror.sock"},
 		Rsync:     "rsync",
 		LookEvery: config.Duration{Duration: 10 * time.Minute},
+		LookLeast: config.Duration{Duration: time.Minute},
 		HaveEvery: config.Duration{Duration: 5 * time.Minute},
 		ClockSkew: config.Duration{Duration: 5 * time.Minute},
 	}
@@ -100,7 +103,7 @@ func setDefault[T comparable](v *T, to T) {
 
 // Validate checks what the types cannot, and fills the defaults of modules.
 func (c *Config) Validate() error {
-	told := func(m ModuleConfig) bool { return len(m.Push) == 0 }
+	told := func(m ModuleConfig) bool { return len(m.Push) == 0 && m.SyncEvery.Duration == 0 }
 	if len(c.Grants) == 0 && (len(c.Modules) == 0 || slices.ContainsFunc(c.Modules, told)) {
 		return config.Fault("grant", "is missing", "add a [[grant]] that says who may announce which modules")
 	}

@@ -3,6 +3,7 @@ package listener_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/listener"
 )
@@ -12,12 +13,15 @@ func TestConfigurationOfPushes(t *testing.T) {
 	module := func(name string, push ...string) listener.ModuleConfig {
 		return listener.ModuleConfig{Name: name, Path: "/srv/" + "x", Upstream: "rsync://up/" + name, Push: push}
 	}
+	synced := module("s")
+	synced.SyncEvery.Duration = time.Hour
 	grant := listener.GrantConfig{Principal: "master", Modules: []string{"*"}}
 	for name, c := range map[string]struct {
 		conf listener.Config
 		says string
 	}{
 		"pushed, no grant":        {listener.Config{Modules: []listener.ModuleConfig{module("a", "a"), module("b", "b", "")}}, ""},
+		"synced, no grant":        {listener.Config{Modules: []listener.ModuleConfig{synced}}, ""},
 		"one is not pushed":       {listener.Config{Modules: []listener.ModuleConfig{module("a", "a"), module("b")}}, "grant"},
 		"an archive of two":       {listener.Config{Grants: []listener.GrantConfig{grant}, Modules: []listener.ModuleConfig{module("a", "x"), module("b", "x")}}, "push"},
 		"an archive of one twice": {listener.Config{Modules: []listener.ModuleConfig{module("a", "x", "x")}}, "push"},

@@ -50,9 +50,13 @@ func (w *worker) everything(ctx context.Context, v pace.View) error {
 		return err
 	}
 	if whole && busy == "" {
+		b.below = "all"
 		return b.all(ctx)
 	}
 	err := b.content(ctx)
+	if err == nil {
+		err = b.passOn(ctx)
+	}
 	if err == nil {
 		err = b.synced(ctx, false)
 	}
@@ -60,6 +64,21 @@ func (w *worker) everything(ctx context.Context, v pace.View) error {
 		return &unfinishedError{busy}
 	}
 	return err
+}
+
+// passOn lets the post hook tell mirrors below of content that is here, where whoever pushed has asked for that: they are to have it before it is done.
+func (b *batch) passOn(ctx context.Context) error {
+	if !b.v.Push.Hops() {
+		return nil
+	}
+	b.below = "mhop"
+	if err := b.hook(ctx, b.w.m.Post, "post", nil); err != nil {
+		b.w.log.Warn("hook after the first stage of a push failed", "error", err)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // underway is the file that says that the upstream is being brought up to date, "" if there is none.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/export"
 	"github.com/mirrorbus/mirrorbus/listener/inbox"
@@ -24,6 +26,9 @@ const (
 	keepManifest = time.Hour // a manifest that was replaced, for readers in the middle of it
 )
 
+// entriesAtOnce bounds the files that are written at once.
+const entriesAtOnce = 16
+
 // exports tells whether the module is carried on for a tier below.
 func (w *worker) exports() bool { return !w.m.NoExport && w.m.CatchUp != nil }
 
@@ -34,12 +39,12 @@ func (w *worker) exportEntries(ctx context.Context, rows ...inbox.Heard) {
 	}
 	w.headDue.Store(true)
 	w.notCarried(ctx, w.export(func(out *export.Writer) error {
+		var puts errgroup.Group // side by side, since each waits for the disk, which can serve many at once
+		puts.SetLimit(entriesAtOnce)
 		for _, h := range rows {
-			if err := out.PutEntry(h.Epoch, h.Serial, h.Line, h.Set); err != nil {
-				return err
-			}
+			puts.Go(func() error { return out.PutEntry(h.Epoch, h.Serial, h.Line, h.Set) })
 		}
-		return nil
+		return puts.Wait()
 	}))
 }
 

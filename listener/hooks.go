@@ -21,13 +21,15 @@ import (
 //	MIRRORBUS_STAGE    pre or post
 //	MIRRORBUS_PATHS    a file with the names of the batch, each ended by a NUL byte; removed when the command has ended. It is empty, and the serial the one
 //	                   before, for what a push brought that named nothing
+//	MIRRORBUS_PUSH     for what a push brought that named nothing: all, or mhop if it is content that mirrors below are to have before the push is done
 //	MIRRORBUS_FILES    post: files transferred
 //	MIRRORBUS_BYTES    post: bytes of content received
 //	MIRRORBUS_DELETED  post: names removed
 //	MIRRORBUS_OUTCOME  post: applied or failed
 //	MIRRORBUS_ERROR    post: why it failed
 //
-// A pre hook that fails ends the batch, which is tried again. A post hook that fails is logged.
+// A pre hook that fails ends the batch, which is tried again. A post hook that fails is logged; what was applied is carried on before it runs, for a tier below
+// that it may push.
 func (b *batch) hook(ctx context.Context, argv []string, stage string, outcome error) error {
 	if len(argv) == 0 {
 		return nil
@@ -41,6 +43,9 @@ func (b *batch) hook(ctx context.Context, argv []string, stage string, outcome e
 	env := []string{
 		"MIRRORBUS_MODULE=" + string(b.w.m.Name), "MIRRORBUS_SERIAL=" + strconv.FormatUint(uint64(b.through), 10), "MIRRORBUS_STAGE=" + stage,
 		"MIRRORBUS_PATHS=" + paths,
+	}
+	if b.below != "" {
+		env = append(env, "MIRRORBUS_PUSH="+b.below)
 	}
 	if stage == "post" {
 		env = append(env, "MIRRORBUS_FILES="+strconv.FormatInt(b.done.Files, 10), "MIRRORBUS_BYTES="+strconv.FormatInt(b.done.Bytes, 10),

@@ -165,7 +165,7 @@ func TestAnUpstreamThatWasSetBackSetsNothingBack(t *testing.T) {
 		}
 	}
 	s := w.status(a)
-	if s.Applied != 2 || s.Head != 2 || s.State != listener.Deaf {
+	if s.Applied != 2 || s.Head != 2 || s.State != listener.Stale {
 		t.Errorf("%+v", s)
 	}
 	unchanged()

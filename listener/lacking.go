@@ -42,13 +42,15 @@ func (b *batch) lacking(t *tree) ([]plan.Run, error) {
 
 func (b *batch) lackingOf(t *tree, names []string, stated map[string]event.Record) (left []string, err error) {
 	found, dirs := 0, map[string]bool{}
+	g := t.glance()
+	defer g.close()
 	for i, p := range names {
 		if i == sample && found == 0 {
 			return names, nil
 		}
 		here := false
 		if r, ok := stated[p]; ok {
-			if here, err = b.here(t, r); err != nil {
+			if here, err = b.here(g, r); err != nil {
 				return nil, err
 			}
 		}
@@ -63,7 +65,7 @@ func (b *batch) lackingOf(t *tree, names []string, stated map[string]event.Recor
 }
 
 // here tells whether a file is as its record says, neither older nor newer.
-func (b *batch) here(t *tree, r event.Record) (bool, error) {
+func (b *batch) here(t looker, r event.Record) (bool, error) {
 	info, err := t.lstat(r.Path)
 	if err != nil || info == nil {
 		return false, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
 
@@ -19,7 +20,7 @@ import (
 var ErrNotPushed = errors.New("pushes that do not say what has changed are not taken here")
 
 // Push notes that a module is said to have changed: its content (what no index has to name yet), or all of it. It returns what AwaitPush waits for.
-func (a *Agent) Push(ctx context.Context, name event.Module, whole bool, from string) (n uint64, err error) {
+func (a *Agent) Push(ctx context.Context, name event.Module, o inbox.Order) (n uint64, err error) {
 	w, err := a.worker(name)
 	if err != nil {
 		return 0, err
@@ -27,10 +28,10 @@ func (a *Agent) Push(ctx context.Context, name event.Module, whole bool, from st
 	if !w.m.Pushed {
 		return 0, fault.With(fmt.Errorf("module %s: %w", name, ErrNotPushed), fault.Config, "set push in its section")
 	}
-	if n, err = a.inbox.Push(ctx, name, whole, from, a.o.Now()); err != nil {
+	if n, err = a.inbox.Push(ctx, name, o, a.o.Now()); err != nil {
 		return 0, err
 	}
-	w.log.Info("told that something has changed", "push", n, "whole", whole, "from", from)
+	w.log.Info("told that something has changed", "push", n, "whole", o.Whole, "from", o.From)
 	w.poke()
 	return n, nil
 }
@@ -107,7 +108,7 @@ func (w *worker) tell() {
 
 // pushed asks the upstream what has changed. What it has announced is taken in and is work as any other; one that announces nothing is fetched whole.
 func (w *worker) pushed(ctx context.Context, v pace.View) error {
-	h, err := w.upstreamHead(ctx, following(v, v.Through+1))
+	h, err := w.lead(ctx, v, following(v, v.Through+1))
 	switch {
 	case errors.Is(err, errNotExported):
 		return w.everything(ctx, v)
@@ -115,7 +116,7 @@ func (w *worker) pushed(ctx context.Context, v pace.View) error {
 		return err
 	}
 	if v.Epoch != "" && h.Epoch == v.Epoch && h.Serial > v.Through {
-		if _, err := w.takeIn(ctx, v.Epoch, v.Through+1, h.Serial); err != nil {
+		if _, err := w.takeAll(ctx, v, h, v.Through+1); err != nil && !errors.Is(err, errAgain) {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
 	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
@@ -74,7 +75,7 @@ func (p *plain) whole() {
 
 func (p *plain) push(a *listener.Agent, whole bool) uint64 {
 	p.t.Helper()
-	n, err := a.Push(p.t.Context(), pub, whole, "192.0.2.1")
+	n, err := a.Push(p.t.Context(), pub, inbox.Order{Whole: whole, From: "192.0.2.1"})
 	p.must(err)
 	return n
 }
@@ -122,6 +123,45 @@ func TestPushBringsWhatAPlainUpstreamHas(t *testing.T) {
 	second := p.push(a, true)
 	p.must(a.Reconcile(t.Context(), pub))
 	p.done(a, second)
+}
+
+// A first stage that mirrors below are to have as well is passed on by the post hook, with the content in place and the index not, before it is done. One
+// that they need not have is not passed on; everything always is.
+func TestAFirstStageIsPassedOn(t *testing.T) {
+	t.Parallel()
+	p := newPlain(t)
+	below := filepath.Join(t.TempDir(), "below")
+	a := p.mirror(func(m *listener.Module) {
+		m.Post = []string{"/bin/sh", "-c", `echo "$MIRRORBUS_PUSH" $(ls pool) $(cat dists/Release) >>` + below}
+	})
+	told := func(want string) {
+		t.Helper()
+		text, err := os.ReadFile(below)
+		p.must(err)
+		if string(text) != want {
+			t.Errorf("those below were told %q, want %q", text, want)
+		}
+		p.must(os.WriteFile(below, nil, 0o600))
+	}
+	order := func(o inbox.Order, want string) {
+		t.Helper()
+		n, err := a.Push(t.Context(), pub, o)
+		p.must(err)
+		p.must(a.Reconcile(t.Context(), pub))
+		p.await(a, n, o.Whole)
+		told(want)
+	}
+	p.must(a.Reconcile(t.Context(), pub))
+	told("all 1 names pool/1!\n")
+	p.release(2)
+	order(inbox.Order{}, "")
+	order(inbox.Order{Hops: true}, "mhop 1 2 names pool/1!\n")
+	order(inbox.Order{}, "")
+	order(inbox.Order{Whole: true}, "all 1 2 names pool/2!!\n")
+	p.release(3)
+	_, err := a.Push(t.Context(), pub, inbox.Order{Hops: true})
+	p.must(err)
+	order(inbox.Order{Whole: true}, "all 1 2 3 names pool/3!!!\n")
 }
 
 // An index that was written again within the second and kept its size is another one.
@@ -377,7 +417,7 @@ func TestPushAtAnUpstreamThatAnnounces(t *testing.T) {
 	})
 	w.write(testenv.File("a", "1"))
 	w.announce(w.rec(event.Write, "a")) // and no transport brings it
-	n, err := a.Push(t.Context(), pub, true, "")
+	n, err := a.Push(t.Context(), pub, inbox.Order{Whole: true})
 	w.must(err)
 	w.must(a.Reconcile(t.Context(), pub))
 	w.must(a.AwaitPush(t.Context(), pub, n, true, nil))
@@ -386,14 +426,14 @@ func TestPushAtAnUpstreamThatAnnounces(t *testing.T) {
 		t.Errorf("ran %q", got)
 	}
 	w.flip(event.Announcement{NotBefore: time.Hour, Expires: 2 * time.Hour}, "a") // it waits, and who pushes does not wait for it
-	n, err = a.Push(t.Context(), pub, true, "")
+	n, err = a.Push(t.Context(), pub, inbox.Order{Whole: true})
 	w.must(err)
 	w.must(a.Reconcile(t.Context(), pub))
 	ctx, cancel := context.WithTimeout(t.Context(), waitLong)
 	defer cancel()
 	w.must(a.AwaitPush(ctx, pub, n, true, nil))
 	w.must(os.WriteFile(filepath.Join(w.up, "unannounced"), nil, 0o600))
-	_, err = a.Push(t.Context(), pub, true, "")
+	_, err = a.Push(t.Context(), pub, inbox.Order{Whole: true})
 	w.must(err)
 	w.must(a.Reconcile(t.Context(), pub))
 	if _, err := os.Stat(filepath.Join(w.dest, "unannounced")); err == nil {
@@ -431,7 +471,7 @@ func TestPushOfAModuleThatTakesNone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.adopted()
-	if _, err := a.Push(t.Context(), pub, true, ""); !errors.Is(err, listener.ErrNotPushed) {
+	if _, err := a.Push(t.Context(), pub, inbox.Order{Whole: true}); !errors.Is(err, listener.ErrNotPushed) {
 		t.Errorf("%v", err)
 	}
 }

@@ -89,7 +89,7 @@ func (w *worker) hear(ctx context.Context, s event.Sealed, set []byte, now time.
 	if err != nil {
 		return fmt.Errorf("store serial %d of module %s: %w", a.Serial, a.Module, err)
 	}
-	w.heard(v, a.Serial, now, via)
+	w.heard(v, s.Kind, a.Serial, now, via)
 	if v == inbox.Stored {
 		w.a.o.Reported()
 	}
@@ -106,13 +106,13 @@ func (w *worker) hearHead(ctx context.Context, s event.Sealed, now time.Time, vi
 	if v == inbox.Stored {
 		w.headDue.Store(true)
 	}
-	w.heard(v, s.Head.Serial, now, via)
+	w.heard(v, s.Kind, s.Head.Serial, now, via)
 	return nil
 }
 
 // heard acts on what became of a message.
-func (w *worker) heard(v inbox.Verdict, n event.Serial, now time.Time, via string) {
-	log := w.log.With("serial", n, "transport", via)
+func (w *worker) heard(v inbox.Verdict, kind event.Kind, n event.Serial, now time.Time, via string) {
+	log := w.log.With("serial", n, "transport", via, "kind", kind)
 	switch v {
 	case inbox.Equivocation:
 		log.Error("module quarantined: a serial was heard with two different contents; nothing runs until an operator has released it")
@@ -121,6 +121,9 @@ func (w *worker) heard(v inbox.Verdict, n event.Serial, now time.Time, via strin
 		w.wantLook(now)
 	case inbox.Strange:
 		log.Warn("announcement of another epoch, asking the upstream")
+		w.wantLook(now)
+	case inbox.Frozen:
+		log.Warn("the head expired long ago and is not followed, asking the upstream")
 		w.wantLook(now)
 	case inbox.Stored:
 		log.Info("heard")

@@ -34,6 +34,8 @@ func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 		return err
 	case s.Quarantine != "":
 		return fmt.Errorf("module %s: quarantined: %s", name, s.Quarantine)
+	case w.held(s) != nil:
+		return w.held(s)
 	case s.Trouble.Kind != "":
 		return fmt.Errorf("module %s: %s: %s", name, s.Trouble.Kind, s.Trouble.Error)
 	case s.Push.Waits():
@@ -101,7 +103,7 @@ func (w *worker) view(ctx context.Context) (pace.View, error) {
 	if err == nil {
 		w.broken = nil
 	}
-	return pace.View{Snapshot: s, Now: w.a.o.Now(), Look: w.look, Looked: w.looked, Lost: w.lost}, err
+	return pace.View{Snapshot: s, Now: w.a.o.Now(), Look: w.look, Looked: w.looked, LookIn: w.lookIn, Lost: w.lost}, err
 }
 
 // stateBroken notes that the stored state cannot be used now. It is kept in memory, where Status finds it, as it cannot be stored.

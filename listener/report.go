@@ -62,8 +62,8 @@ func (a *Agent) sayHave(ctx context.Context, via string) {
 			failpoint.Here("have.send")
 			err = a.o.Publish(ctx, via, msg)
 		}
-		if errors.Is(err, transports.ErrNotConnected) || ctx.Err() != nil {
-			return
+		if errors.Is(err, transports.ErrNotConnected) || errors.Is(err, errors.ErrUnsupported) || ctx.Err() != nil {
+			return // nobody hears it there, now or ever
 		}
 		if err != nil {
 			a.o.Log.Warn("could not say where the module stands", "module", name, "transport", via, "error", err)

@@ -16,13 +16,28 @@ import (
 type behindError struct {
 	at, want event.Serial
 	path     string // that shows it, "" if only its head does
+	stale    string // that its head has expired, "" if it has not
 }
 
 func (e *behindError) Error() string {
-	if e.path != "" {
-		return fmt.Sprintf("upstream is behind (at %d, announced is %d): %.300q is not there as announced", e.at, e.want, e.path)
+	text := fmt.Sprintf("upstream is behind (at %d, announced is %d)", e.at, e.want)
+	if e.stale != "" {
+		text += ", and " + e.stale
 	}
-	return fmt.Sprintf("upstream is behind (at %d, announced is %d)", e.at, e.want)
+	if e.path != "" {
+		text += fmt.Sprintf(": %.300q is not there as announced", e.path)
+	}
+	return text
+}
+
+// A staleError says that the upstream's head is not to be followed.
+type staleError struct {
+	head event.Head
+	why  string
+}
+
+func (e *staleError) Error() string {
+	return fmt.Sprintf("the upstream is out of date: its head, serial %d signed at %s, %s", e.head.Serial, e.head.At.Format(time.RFC3339), e.why)
 }
 
 // An aheadError says that an index on the upstream is newer than announced: what it names is not known yet. Its announcement is on the way, or the
@@ -78,6 +93,7 @@ func failureOf(err error, through event.Serial) pace.Failure {
 func causeOf(err error) pace.Cause {
 	var behind *behindError
 	var unfinished *unfinishedError
+	var stale *staleError
 	var ahead *aheadError
 	var held *heldError
 	var failed *rsync.Error
@@ -86,6 +102,8 @@ func causeOf(err error) pace.Cause {
 	switch {
 	case errors.As(err, &behind), errors.As(err, &unfinished):
 		return pace.NotReady
+	case errors.As(err, &stale):
+		return pace.Outdated
 	case errors.As(err, &ahead):
 		return pace.IndexAhead
 	case errors.As(err, &later):

@@ -144,7 +144,7 @@ func (b *batch) peek(ctx context.Context) (changed []string, err error) {
 // news takes in what the upstream has announced since, and tells what announcements after this batch speak of.
 func (b *batch) news(ctx context.Context) (speech, error) {
 	if b.w.m.CatchUp != nil && !b.whole {
-		h, err := b.w.upstreamHead(ctx, Along{})
+		h, err := b.w.lead(ctx, b.v, Along{})
 		switch {
 		case errors.Is(err, errNotExported):
 		case err != nil:

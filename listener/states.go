@@ -11,12 +11,14 @@ const (
 	Current     = pace.Current
 	Behind      = pace.Behind
 	Syncing     = pace.Syncing
+	Composing   = pace.Composing
 	Waiting     = pace.Waiting
 	Retrying    = pace.Retrying
 	Blocked     = pace.Blocked
 	Held        = pace.Held
 	Quarantined = pace.Quarantined
 	Deaf        = pace.Deaf
+	Stale       = pace.Stale
 )
 
 // States lists all words, the best first.

@@ -36,6 +36,13 @@ type ModuleStatus struct {
 	Lag       float64      `json:"lag_seconds"`         // age of the oldest announcement that is not applied
 	Skew      float64      `json:"clock_skew_seconds,omitempty"`
 	FlipsWait int          `json:"flips_waiting,omitempty"`
+	Held      time.Time    `json:"held_until,omitzero"` // the master is in the middle of a compose; by this time at the latest it no longer keeps work from being done
+
+	LookedAt time.Time `json:"looked_at,omitzero"`  // when the upstream's head was last looked at
+	Look     Answer    `json:"look,omitempty"`      // what that said: news, no news, out of date, cannot tell
+	LookText string    `json:"look_text,omitempty"` // what is wrong with it
+	NextLook time.Time `json:"next_look,omitzero"`  // when it is looked at again if nothing is heard until then
+	CatchUp  string    `json:"catch_up,omitempty"`  // by which way this mirror caught up last when it was far behind, and why
 
 	Pushes     uint64 `json:"pushes,omitempty"`      // how often somebody has said that something has changed, and not what
 	PushesDone uint64 `json:"pushes_done,omitempty"` // the newest of these for which everything was brought
@@ -115,7 +122,7 @@ func (w *worker) add(r rsync.Result) {
 func (w *worker) setLost(why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lost = why
+	w.lost, w.chosen = why, false
 }
 
 // Status tells where every module stands.
@@ -136,8 +143,11 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 	if err != nil {
 		return ModuleStatus{}, err
 	}
+	v := pace.View{Snapshot: s, Now: now}
 	w.mu.Lock()
 	run, broken := w.running, w.broken
+	v.Look, v.Looked, v.LookIn, v.Lost = w.look, w.looked, w.lookIn, w.lost
+	look, text, how := w.answer, w.answerText, w.how
 	w.mu.Unlock()
 	var began time.Time
 	if run.depth > 0 {
@@ -147,11 +157,16 @@ func (w *worker) status(ctx context.Context, now time.Time) (ModuleStatus, error
 		Module: s.Name, Epoch: s.Epoch, Applied: s.Applied, AppliedAt: s.AppliedAt, Heard: s.Top, FlipsWait: len(s.Flips),
 		Error: s.Trouble.Error, Path: strings.ToValidUTF8(s.Trouble.Path, "\uFFFD"), Attempts: s.Trouble.Attempts, Next: s.Trouble.Next,
 	}
+	m.LookedAt, m.Look, m.LookText, m.CatchUp = v.Looked, look, text, how
+	if act := w.pace.Decide(v); act.Do == pace.Wait && s.Trouble.Kind == "" {
+		m.NextLook = act.At
+	}
 	m.Pushes, m.PushesDone, m.PushFrom = s.Push.Asked, s.Push.WholeDone, s.Push.From
 	if m.HeardVia, err = w.a.inbox.CameBy(ctx, w.m.Name); err != nil {
 		return ModuleStatus{}, err
 	}
 	m.State, m.Since = pace.StateOf(s, began, now, w.pace.Skew)
+	m.Held = pace.HeldUntil(s, now, w.pace.Skew)
 	if run.depth > 0 {
 		m.Running = &run.Running
 	}
@@ -174,6 +189,10 @@ func (m *ModuleStatus) head(s inbox.Snapshot, now time.Time, forgiven time.Durat
 		return
 	}
 	m.Head, m.HeadAt, m.Via = s.Head.Serial, s.Head.Head.At, s.Head.Via
+	if m.State == Stale && m.Error == "" {
+		m.Error = fmt.Sprintf("the upstream is out of date: its head, serial %d signed at %s, has expired; it is frozen, the master's hub does not run, or this host's clock is wrong",
+			s.Head.Serial, s.Head.Head.At.Format(time.RFC3339))
+	}
 	off := pace.ClockSkew(s.Head, forgiven)
 	m.Skew = off.Seconds()
 	if off != 0 && m.Error == "" {

@@ -84,6 +84,9 @@ type world struct {
 	serial          event.Serial
 	manifest        event.Digest
 	now             func() time.Time
+
+	held   time.Duration // that heads say
+	signed int           // counts heads that say something else than before
 }
 
 func newWorld(t testing.TB, options ...func(*testenv.Module)) *world {
@@ -189,8 +192,9 @@ func (w *world) flip(a event.Announcement, paths ...string) announcement {
 
 func (w *world) head() []byte {
 	w.t.Helper()
-	line, err := event.Seal(event.Head{Module: pub, Epoch: w.epoch, Serial: w.serial, At: w.now().UTC().Truncate(time.Second), TTL: 15 * time.Minute,
-		Last: w.last, Manifest: w.manifest}, signer(w.t, 1))
+	at := w.now().UTC().Truncate(time.Second).Add(time.Duration(w.signed) * time.Second)
+	line, err := event.Seal(event.Head{Module: pub, Epoch: w.epoch, Serial: w.serial, At: at, TTL: 15 * time.Minute, Last: w.last, Manifest: w.manifest, Hold: w.held},
+		signer(w.t, 1))
 	w.must(err)
 	return line
 }
@@ -263,7 +267,11 @@ func (w *world) runnerOf(url string, change ...func(*rsync.Config)) *rsync.Runne
 
 // source reads the upstream's export.
 func (w *world) source(r *rsync.Runner) *catchup.Source {
-	return &catchup.Source{Module: pub, Fetcher: catchup.Rsync{Runner: r}, State: filepath.Join(w.state, "fetched"), Tree: w.dest, Mask: 0o6000}
+	s := &catchup.Source{Module: pub, Fetcher: catchup.Rsync{Runner: r}, State: filepath.Join(w.state, "fetched"), Tree: w.dest, Mask: 0o6000}
+	if w.daemon != nil {
+		s.From = w.daemon.URL("pub", "")
+	}
+	return s
 }
 
 // options are those of a mirror of this world.

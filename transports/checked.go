@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
 // ErrRunning is returned by Run of a Checked transport while another Run of it is under way.
@@ -107,6 +108,15 @@ func (c *CheckedTransport) PeerCount() int {
 	return 0
 }
 
+// A Callee is a transport that does not connect by itself: it waits for somebody to call.
+type Callee interface{ IsCalled() bool }
+
+// IsCalled tells whether the transport waits for somebody to call.
+func (c *CheckedTransport) IsCalled() bool {
+	is, ok := c.next.(Callee)
+	return ok && is.IsCalled()
+}
+
 // A Noter is a transport that has something to say of single peers, as that one cannot be reached.
 type Noter interface{ Notes() []string }
 
@@ -116,6 +126,28 @@ func (c *CheckedTransport) Notes() []string {
 		return n.Notes()
 	}
 	return nil
+}
+
+// A Degrader is a transport that may be connected and still not bring everything to everybody.
+type Degrader interface {
+	// Degraded is whom it does not reach, and why, as far as is known. It is empty again once they are reached.
+	Degraded() []string
+}
+
+// Degraded is whom the transport does not reach although it is connected.
+func (c *CheckedTransport) Degraded() []string {
+	if d, ok := c.next.(Degrader); ok {
+		return d.Degraded()
+	}
+	return nil
+}
+
+// RetryMax is the longest wait before an attempt to connect, 0 where the transport does not say.
+func (c *CheckedTransport) RetryMax() time.Duration {
+	if r, ok := c.next.(Retrier); ok {
+		return r.RetryMax()
+	}
+	return 0
 }
 
 // A Counter is a transport that counts what it sees, since it was opened.

@@ -44,7 +44,13 @@ type Env struct {
 
 	// Bookmarks is where a transport that reads a log keeps its position. nil means that there is no place for it.
 	Bookmarks Bookmarks
+
+	// Modules are the names of those that this process has to do with. Only Examine is told: a Run has its subscriptions.
+	Modules []string
 }
+
+// A SendsNothing is the configuration of a transport by which this process only hears: reports do not wait for it.
+type SendsNothing interface{ SendsNothing() }
 
 // Bookmarks keeps a few short texts for transports, durably. The names begin with that of the driver.
 type Bookmarks interface {

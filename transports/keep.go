@@ -24,14 +24,20 @@ type KeepOptions struct {
 	State func(State)
 
 	// The wait before an attempt is drawn from 0 to a limit (so that those who lost the same server do not come back together). The limit is
-	// Min at first and doubles up to Max. A connection that lasted Steady brings it back to Min. Defaults: 1 s, 60 s, 1 min.
+	// Min at first and doubles up to Max. A connection that lasted Steady brings it back to Min. Defaults: 1 s, 60 s, 1 min; a Retrier has others.
 	Min, Max, Steady time.Duration
+}
+
+// A Retrier is a transport that says itself how long Keep waits at most before an attempt to connect. A connection that lasted as long is steady.
+type Retrier interface {
+	// RetryMax is that wait; 0 leaves it to Keep.
+	RetryMax() time.Duration
 }
 
 // Keep runs t again and again until ctx is done and returns context.Cause(ctx). After a Permanent error it waits o.Max: an operator may
 // repair the cause at any time, on either side. It logs an error when its text changes, not each time, and one line when connected again.
 func Keep(ctx context.Context, t Transport, subs []Subscription, r Receiver, o KeepOptions) error {
-	k := newKeeper(r, o)
+	k := newKeeper(r, o.withDefaults(t))
 	defer k.stopSettling()
 	for {
 		err := t.Run(ctx, subs, k)
@@ -70,13 +76,12 @@ type keeper struct {
 }
 
 func newKeeper(r Receiver, o KeepOptions) *keeper {
-	o = o.withDefaults()
 	k := &keeper{Receiver: r, o: o, pause: Pause{Min: o.Min, Max: o.Max}, quiet: true}
 	k.set(State{Since: time.Now()})
 	return k
 }
 
-func (o KeepOptions) withDefaults() KeepOptions {
+func (o KeepOptions) withDefaults(t Transport) KeepOptions {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -86,11 +91,15 @@ func (o KeepOptions) withDefaults() KeepOptions {
 	if o.Min == 0 {
 		o.Min = time.Second
 	}
+	most := time.Minute
+	if r, ok := t.(Retrier); ok && r.RetryMax() > 0 {
+		most = r.RetryMax()
+	}
 	if o.Max == 0 {
-		o.Max = time.Minute
+		o.Max = most
 	}
 	if o.Steady == 0 {
-		o.Steady = time.Minute
+		o.Steady = min(most, time.Minute)
 	}
 	return o
 }

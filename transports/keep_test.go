@@ -63,7 +63,7 @@ func times(n int, a attempt) []attempt {
 }
 
 // keep runs the attempts under Keep for as long as d in a bubble and returns the states and the log, one message a line.
-func keep(t *testing.T, d time.Duration, s *script, o transports.KeepOptions) (states []transports.State, log []string) {
+func keep(t *testing.T, d time.Duration, s transports.Transport, o transports.KeepOptions) (states []transports.State, log []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
@@ -107,6 +107,45 @@ func TestKeepWaitsLongerEachTimeUpToTheLimit(t *testing.T) {
 		if limit *= time.Second; longest[i] < limit*3/4 || shortest[i] > limit/4 {
 			t.Errorf("wait %d was always from %v to %v, want any up to %v", i, shortest[i], longest[i], limit)
 		}
+	}
+}
+
+// prompt is a script that wants to be back sooner.
+type prompt struct {
+	script
+	most time.Duration
+}
+
+func (p *prompt) RetryMax() time.Duration { return p.most }
+
+// A transport that says so is never away for longer than it says, and what lasted as long is steady; the caller's word is above it.
+func TestKeepWaitsAsTheTransportSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		says    time.Duration
+		o       transports.KeepOptions
+		longest time.Duration
+	}{
+		"sooner":            {4 * time.Second, transports.KeepOptions{}, 4 * time.Second},
+		"later":             {5 * time.Minute, transports.KeepOptions{}, 5 * time.Minute},
+		"nothing":           {0, transports.KeepOptions{}, time.Minute},
+		"the caller sooner": {5 * time.Minute, transports.KeepOptions{Max: 2 * time.Second}, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, lasts := &prompt{most: c.says}, min(c.longest, time.Minute)
+			p.attempts = append(times(200, attempt{err: errors.New("refused")}), attempt{connected: lasts, err: transports.ErrClosed})
+			checked := transports.Checked(p, transports.Capabilities{MaxBody: 1}, nil)
+			keep(t, 100*time.Hour, checked, c.o)
+			longest := time.Duration(0)
+			for i := range 200 {
+				longest = max(longest, p.begun[i+1].Sub(p.begun[i]))
+			}
+			if longest > c.longest || longest < c.longest*3/4 { // of 190 draws none in the upper quarter: never
+				t.Errorf("the longest wait was %v, want nearly %v", longest, c.longest)
+			}
+			if wait := p.begun[201].Sub(p.begun[200]) - lasts; c.o.Max == 0 && wait > time.Second {
+				t.Errorf("waited %v after a connection that lasted %v, want at most 1s", wait, lasts)
+			}
+		})
 	}
 }
 

@@ -111,6 +111,10 @@ type Capabilities struct {
 
 	// Broadcast: a Report published by one mirror reaches every subscribed hub, not just one of them.
 	Broadcast bool
+
+	// Polled: subscribers come and look at what is there, and nothing goes back. A Report is refused, Permanent and with errors.ErrUnsupported. What
+	// they find is worth as much as it is new, so the newest head is published after each announcement too.
+	Polled bool
 }
 
 // Errors a caller acts on.
@@ -161,6 +165,8 @@ func (c Capabilities) Check(m Message) error {
 		return m.Topic.Check()
 	case !messageID.MatchString(m.ID):
 		return fmt.Errorf("message id %.70q: must be 1 to 64 of [A-Za-z0-9._-]", m.ID)
+	case c.Polled && m.Topic.Kind == Report:
+		return Permanent(fmt.Errorf("report where others only come and look: %w", errors.ErrUnsupported))
 	case len(m.Body) == 0:
 		return errors.New("message has no body")
 	case len(m.Body) > c.MaxBody:

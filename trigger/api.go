@@ -22,8 +22,37 @@ type Request struct {
 	NotBefore time.Time     `json:"not_before,omitzero"` // flips only
 	Expires   time.Time     `json:"expires,omitzero"`    // flips only
 	DryRun    bool          `json:"dry_run,omitempty"`
+	AsFound   bool          `json:"as_found,omitempty"`  // names are what may have changed: what is gone is announced so, what mirrors do not take is left out
 	Source    string        `json:"source,omitempty"`    // by what it is asked, for the log
 	Principal string        `json:"principal,omitempty"` // who asks, where that is known, for the log
+
+	whole bool // no names: anything may have changed
+}
+
+// A ScanRequest asks for what differs between a module's tree and its manifest to be announced.
+type ScanRequest struct {
+	Module    event.Module `json:"module"`
+	Dirs      [][]byte     `json:"dirs,omitempty"` // only these and what is below them; the whole module if empty
+	DryRun    bool         `json:"dry_run,omitempty"`
+	Moved     bool         `json:"moved,omitempty"`  // the tree lies on another file system than before, or others are mounted in it, and that is meant
+	Source    string       `json:"source,omitempty"` // as in Request
+	Principal string       `json:"principal,omitempty"`
+}
+
+// A Scanned is how far a scan has come and, when Done, what it found.
+type Scanned struct {
+	Building
+	Found     Found      `json:"found"`
+	Published *Published `json:"published,omitempty"` // nil if nothing differs
+}
+
+// Found counts what a scan found to differ from the manifest.
+type Found struct {
+	Added   int64 `json:"added"`
+	Changed int64 `json:"changed"`  // content, or what a name is
+	Meta    int64 `json:"metadata"` // mode or times only
+	Removed int64 `json:"removed"`
+	Renamed int64 `json:"renamed"` // directories
 }
 
 // A RequestName is a Name as it travels.
@@ -38,14 +67,16 @@ type Published struct {
 	Schema    int          `json:"schema"`
 	Module    event.Module `json:"module"`
 	Epoch     event.Epoch  `json:"epoch,omitempty"`
-	Serial    event.Serial `json:"serial,omitempty"`
+	Serial    event.Serial `json:"serial,omitempty"` // 0: nothing was announced
 	At        time.Time    `json:"at,omitzero"`
 	Kind      event.Kind   `json:"kind"`
 	Records   int          `json:"records"`
 	Condensed bool         `json:"condensed,omitempty"` // directories were named in place of many paths
+	LeftOut   int          `json:"left_out,omitempty"`  // names as found that mirrors cannot take
 	Line      string       `json:"line,omitempty"`
 	Set       []Described  `json:"set,omitempty"` // dry run: the records
 	Relaying  bool         `json:"relaying"`      // a hub runs and relays it now
+	Held      time.Time    `json:"held,omitzero"` // a compose is under way: it is kept, and announced with that when it ends, by then at the latest. It has no serial
 }
 
 // A Described is a record for people and scripts.
@@ -76,7 +107,19 @@ type ModuleStatus struct {
 	At       time.Time      `json:"at,omitzero"` // when that serial was announced
 	Entries  int64          `json:"entries"`     // in the manifest; 0 if there is none yet
 	Building string         `json:"building,omitempty"`
+	Scanning string         `json:"scanning,omitempty"`
+	Scan     *ScanStatus    `json:"scan,omitempty"`    // the last one of this hub
+	Compose  *Compose       `json:"compose,omitempty"` // that is under way, or the last one if its time was over before it was ended
 	Mirrors  []MirrorStatus `json:"mirrors"`
+}
+
+// A ScanStatus is what became of a scan.
+type ScanStatus struct {
+	At      time.Time     `json:"at"` // when it ended
+	Elapsed time.Duration `json:"elapsed_ns"`
+	Found   Found         `json:"found"`
+	Serial  event.Serial  `json:"serial,omitempty"` // by which it announced what differs; 0 if nothing did, or it failed
+	Error   string        `json:"error,omitempty"`
 }
 
 // A MirrorStatus is where one mirror stands with one module, as the master sees it.

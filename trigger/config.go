@@ -3,12 +3,15 @@ package trigger
 import (
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/identity"
 	"github.com/mirrorbus/mirrorbus/internal/indexes"
+	"github.com/mirrorbus/mirrorbus/trigger/filelist"
 )
 
 // A Config is the configuration of a master.
@@ -32,13 +35,19 @@ type ModuleConfig struct {
 	Upstream string      `toml:"upstream"` // rsync URL that joining mirrors are told
 	Mirrors  []string    `toml:"mirrors"`  // names, or patterns as of path.Match, that may subscribe; all known mirrors if empty
 
+	Lists      []string        `toml:"lists"`       // of filelist.Kinds, for clients that know nothing of mirrorbus
+	ListsEvery config.Duration `toml:"lists_every"` // they are written at most this often
+
 	Last []string `toml:"last"` // files that name others, whose content is told by its SHA-256: presets or patterns
 
 	KeepSerials   int             `toml:"keep_serials"`   // announcements kept in the export
 	KeepBytes     config.Size     `toml:"keep_bytes"`     // and their size
 	ManifestEvery config.Duration `toml:"manifest_every"` // the manifest is exported anew when this old and not current
+	ScanEvery     config.Duration `toml:"scan_every"`     // the tree is compared with the manifest this often; never if 0
 	PerDirectory  int             `toml:"per_directory"`  // more changed names in one directory are announced as the directory
 	MaxPaths      int             `toml:"max_paths"`      // longer path sets name directories instead
+
+	Watch WatchConfig `toml:"watch"` // how mirrorbus watch watches it
 }
 
 // Defaults is a Config with every default set.
@@ -55,11 +64,13 @@ func (m *ModuleConfig) fillDefaults() {
 	setDefault(&m.KeepSerials, 10_000)
 	setDefault(&m.KeepBytes, 1<<30)
 	setDefault(&m.ManifestEvery.Duration, time.Hour)
+	setDefault(&m.ListsEvery.Duration, 5*time.Minute)
 	setDefault(&m.PerDirectory, 1000)
 	setDefault(&m.MaxPaths, 1_000_000)
 	if len(m.Last) == 0 {
 		m.Last = []string{"generic"}
 	}
+	m.Watch.fillDefaults()
 	if m.Export == "" {
 		m.Export = m.Path + "/" + event.ExportDir
 	}
@@ -119,14 +130,32 @@ func (m *ModuleConfig) Validate() error {
 			return config.Fault(key, fmt.Sprintf("is %d", n), "write a number from 1, or leave it out")
 		}
 	}
-	if _, err := m.isIndex(); err != nil {
+	if err := m.validateLists(); err != nil {
+		return err
+	}
+	if _, err := m.IsIndex(); err != nil {
 		return config.Fault("last", err.Error(), "write presets (rpm, debian, alpine, arch, cpan, generic), or patterns as of rsync's filter rules")
 	}
 	return config.Require("path", m.Path)
 }
 
-// isIndex tells which files of the module name others.
-func (m *ModuleConfig) isIndex() (func(path string) bool, error) {
+func (m *ModuleConfig) validateLists() error {
+	for i, kind := range m.Lists {
+		if !slices.Contains(filelist.Kinds(), kind) || slices.Contains(m.Lists[:i], kind) {
+			return config.Fault("lists", fmt.Sprintf("%.40q is not known, or stands twice", kind), "there are "+strings.Join(filelist.Kinds(), " and "))
+		}
+	}
+	switch {
+	case m.ListsEvery.Duration < 0:
+		return config.Fault("lists_every", "is less than nothing", `write a number and its unit, as in "5m"`)
+	case len(m.Lists) > 0 && m.Export != "" && m.Export != m.Path+"/"+event.ExportDir:
+		return config.Fault("lists", "need the export in the tree", "leave out export: lists are written there first, and then put in place by renaming")
+	}
+	return nil
+}
+
+// IsIndex tells which files of the module name others.
+func (m *ModuleConfig) IsIndex() (func(path string) bool, error) {
 	rules, err := indexes.Rules(indexes.Expand(m.Last))
 	if err != nil {
 		return nil, err

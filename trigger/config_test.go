@@ -29,17 +29,37 @@ func TestConfigRefuses(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*trigger.ModuleConfig){
-		"name":          func(c *trigger.ModuleConfig) { c.Name = "UPPER" },
-		"path":          func(c *trigger.ModuleConfig) { c.Path = "" },
-		"mirrors":       func(c *trigger.ModuleConfig) { c.Mirrors = []string{"tier1-["} },
-		"keep_serials":  func(c *trigger.ModuleConfig) { c.KeepSerials = -1 },
-		"per_directory": func(c *trigger.ModuleConfig) { c.PerDirectory = -1 },
-		"max_paths":     func(c *trigger.ModuleConfig) { c.MaxPaths = -1 },
+		"name":                                   func(c *trigger.ModuleConfig) { c.Name = "UPPER" },
+		"path":                                   func(c *trigger.ModuleConfig) { c.Path = "" },
+		"mirrors":                                func(c *trigger.ModuleConfig) { c.Mirrors = []string{"tier1-["} },
+		"keep_serials":                           func(c *trigger.ModuleConfig) { c.KeepSerials = -1 },
+		"per_directory":                          func(c *trigger.ModuleConfig) { c.PerDirectory = -1 },
+		"max_paths":                              func(c *trigger.ModuleConfig) { c.MaxPaths = -1 },
+		`"recent" is not known, or stands twice`: func(c *trigger.ModuleConfig) { c.Lists = []string{"recent"} },
+		`"RECENT" is not known, or stands twice`: func(c *trigger.ModuleConfig) { c.Lists = []string{"RECENT", "RECENT"} },
+		"need the export in the tree":            func(c *trigger.ModuleConfig) { c.Lists, c.Export = []string{"RECENT"}, "/elsewhere" },
+		"lists_every":                            func(c *trigger.ModuleConfig) { c.ListsEvery = config.Duration{Duration: -1} },
 	} {
 		c := m.conf.Modules[0]
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for want, change := range map[string]func(*trigger.WatchConfig){
+		"backend":   func(c *trigger.WatchConfig) { c.Backend = "magic" },
+		"hot_after": func(c *trigger.WatchConfig) { c.HotAfter = -1 },
+		"at_most":   func(c *trigger.WatchConfig) { c.AtMost = config.Duration{Duration: 1} },
+		"filter":    func(c *trigger.WatchConfig) { c.Filter = []string{"- a", "x b"} },
+		"rules":     func(c *trigger.WatchConfig) { c.Rules = []string{"-f("} },
+	} {
+		c := m.conf.Modules[0].Watch
+		if err := c.Validate(); err != nil {
+			t.Fatalf("the default: %v", err)
+		}
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("watch: %s: %v", want, err)
 		}
 	}
 	if c := trigger.Defaults(); c.State != "/var/lib/mirrorbus/master" { // as init writes it

@@ -4,5 +4,5 @@
 //	Request ─► Resolve (lstat of the named paths) ─► journal.Append (one transaction) ─► export to .mirrorbus/ ─► outbox relays ─► transports
 //	transports ─► Gate ─► collector ─► Status, Wait
 //
-// To add a source of changes, build a Request and give it to a Publisher: the journal does not care where a change was seen.
+// To add a source of changes, build a Request and have the hub publish it: the journal does not care where a change was seen. Package source says how.
 package trigger

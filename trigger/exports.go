@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 	"github.com/mirrorbus/mirrorbus/trigger/manifest"
 )
@@ -27,10 +29,15 @@ type exported struct {
 
 	news chan struct{} // holds one token: something was journalled
 	due  atomic.Bool   // an announcement that only the manifest explains was made
+	say  atomic.Bool   // the head says something else than before, at the same serial
+
+	lists lists // for other clients, if the module has any
 
 	mu       sync.Mutex
-	building *Building // the walk under way, nil if there is none
-	said     string    // the last error that was logged
+	building *Building   // the walk under way, nil if there is none
+	scanning bool        // it is a scan
+	scanned  *ScanStatus // the last one
+	said     string      // the last error that was logged
 }
 
 // A Building is how far a walk of a module has come.
@@ -88,7 +95,7 @@ func openExport(ctx context.Context, conf *Config, m ModuleConfig, j *journal.Jo
 	if err != nil {
 		return nil, errors.Join(fault.With(err, fault.Config, ""), man.Close())
 	}
-	return &exported{conf: m, exporter: e, manifest: man, news: make(chan struct{}, 1)}, nil
+	return &exported{conf: m, exporter: e, manifest: man, news: make(chan struct{}, 1), lists: lists{wake: make(chan struct{}, 1)}}, nil
 }
 
 func closeExports(all map[event.Module]*exported) error {
@@ -112,6 +119,7 @@ func (h *Hub) exportLoop(ctx context.Context) error {
 			} else {
 				h.note(x, x.exporter.Export(ctx))
 			}
+			token(x.lists.wake)
 			if due {
 				walks.Go(func() { h.ensureManifest(ctx, x) })
 				h.sendHead(ctx, name)
@@ -176,6 +184,18 @@ const headTimeout = 10 * time.Second
 
 // sendHead tells the mirrors where a module stands. It is a hint: lost, it is said again.
 func (h *Hub) sendHead(ctx context.Context, m event.Module) {
+	h.sendHeadBy(ctx, m, h.outlets.All())
+}
+
+// showHead shows where a module stands to mirrors that come and look.
+func (h *Hub) showHead(ctx context.Context, m event.Module) {
+	polled := slices.DeleteFunc(slices.Clone(h.outlets.All()), func(o outlet.Outlet) bool { return !o.Caps.Polled })
+	if len(polled) > 0 {
+		h.sendHeadBy(ctx, m, polled)
+	}
+}
+
+func (h *Hub) sendHeadBy(ctx context.Context, m event.Module, outlets []outlet.Outlet) {
 	line, head, err := h.journal.Head(ctx, m, h.conf.HeadTTL.Duration, h.now())
 	if err != nil {
 		h.log.Error("sign head", "module", m, "error", err)
@@ -184,7 +204,7 @@ func (h *Hub) sendHead(ctx context.Context, m event.Module) {
 	t := transports.Topic{Kind: transports.Announce, Module: string(m)}
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
-	for _, o := range h.outlets.All() {
+	for _, o := range outlets {
 		failpoint.Here("head.send")
 		if err := o.Transport.Publish(ctx, message(t, headID(head), line)); err != nil {
 			h.log.Debug("head not sent", "module", m, "transport", o.Name, "error", err)
@@ -222,9 +242,14 @@ func (h *Hub) rebuild(ctx context.Context, m event.Module, send func(any) error)
 		_, err := h.publisher.module(m)
 		return err
 	}
+	unsaid := h.unannounced(ctx, x, send)
 	b, err := h.walk(ctx, x, func(b Building) error { return send(b) })
 	if err != nil {
 		return err
+	}
+	if unsaid != "" {
+		h.log.Warn("the manifest was built over changes that nobody announced", "module", m, "changes", unsaid)
+		b.Notes = append(b.Notes, "taken for known, though nobody announced it: "+unsaid+"; mirrors that are current do not learn of that unless it is published by name")
 	}
 	h.sendHead(ctx, m)
 	return send(b)
@@ -233,30 +258,21 @@ func (h *Hub) rebuild(ctx context.Context, m event.Module, send func(any) error)
 // errWalking says that a walk of the module is under way.
 var errWalking = errors.New("is being walked already")
 
-// walk builds a manifest. At most one walk of a module is under way.
+// walk builds a manifest.
 func (h *Hub) walk(ctx context.Context, x *exported, send func(Building) error) (Building, error) {
-	x.mu.Lock()
-	busy := x.building != nil
-	if !busy {
-		x.building = &Building{}
+	end, err := x.begin(false)
+	if err != nil {
+		return Building{}, err
 	}
-	x.mu.Unlock()
-	if busy {
-		return Building{}, fault.With(fmt.Errorf("module %s %w", x.conf.Name, errWalking), fault.TryAgain, "see mirrorbus status")
-	}
-	defer func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		x.building = nil
-	}()
+	defer end()
 	var lost error
 	p, err := x.exporter.BuildManifest(ctx, func(p manifest.Progress) {
 		b := building(p)
-		x.mu.Lock()
-		x.building = &b
-		x.mu.Unlock()
+		x.at(b)
 		lost = errors.Join(lost, send(b))
 	})
+	x.lists.rebuilt.Store(true)
+	token(x.lists.wake)
 	b := building(p)
 	b.Done = true
 	return b, errors.Join(err, lost)
@@ -273,15 +289,20 @@ func building(p manifest.Progress) Building {
 	return b
 }
 
-// manifestStatus is the number of names in a module's manifest, and how far a walk under way is.
-func (h *Hub) manifestStatus(ctx context.Context, m event.Module) (int64, string, error) {
-	x := h.exports[m]
+// manifestStatus adds the number of names in a module's manifest, how far a walk under way is, and what the last scan found.
+func (h *Hub) manifestStatus(ctx context.Context, s *ModuleStatus) error {
+	x := h.exports[s.Module]
 	x.mu.Lock()
-	under := ""
-	if x.building != nil {
-		under = x.building.String()
+	s.Scan = x.scanned
+	switch {
+	case x.building == nil:
+	case x.scanning:
+		s.Scanning = x.building.String()
+	default:
+		s.Building = x.building.String()
 	}
 	x.mu.Unlock()
 	n, err := x.manifest.Count(ctx)
-	return n.Entries, under, err
+	s.Entries = n.Entries
+	return err
 }

@@ -38,13 +38,14 @@ type Hub struct {
 	exports   map[event.Module]*exported
 	outlets   *outlet.Set
 	wake      chan struct{} // holds one token: something was journalled
+	composes  chan struct{} // holds one token: a compose has begun or ended
 }
 
 // NewHub makes a hub of what OpenParts opened. Its outlets are added with AddOutlets before Run, since they need the hub's Env.
 func NewHub(conf *Config, p *Parts, log *slog.Logger) *Hub {
 	h := &Hub{conf: *conf, journal: p.Journal, collector: p.Collector, trust: p.Trust, exports: p.exports, log: log, now: time.Now,
-		outlets: outlet.NewSet(p.Journal.DB(), log), wake: make(chan struct{}, 1)}
-	h.publisher = Publisher{Journal: p.Journal, Modules: conf.Modules, Now: h.now}
+		outlets: outlet.NewSet(p.Journal.DB(), log), wake: make(chan struct{}, 1), composes: make(chan struct{}, 1)}
+	h.publisher = Publisher{Journal: p.Journal, Modules: conf.Modules, Now: h.now, exports: p.exports}
 	return h
 }
 
@@ -71,8 +72,13 @@ func (h *Hub) Run(ctx context.Context) error {
 	})
 	for _, x := range h.exports {
 		g.Go(func() error { return h.announceLoop(ctx, x) })
+		if x.conf.ScanEvery.Duration > 0 {
+			g.Go(func() error { return h.scanLoop(ctx, x) })
+		}
 	}
 	g.Go(func() error { return h.exportLoop(ctx) })
+	g.Go(func() error { return h.composeLoop(ctx) })
+	h.keepLists(ctx, g)
 	return g.Wait()
 }
 
@@ -87,10 +93,14 @@ func (h *Hub) subscriptions() (subs []transports.Subscription) {
 // Publish journals a change. It is exported and sent at once, but not waited for: from the journal both will be done whatever happens.
 func (h *Hub) Publish(ctx context.Context, r Request) (Published, error) {
 	p, err := h.publisher.Publish(ctx, r)
-	if err != nil || r.DryRun {
+	if err != nil || p.Serial == 0 && p.Held.IsZero() {
 		return p, err
 	}
 	p.Relaying = true
+	if !p.Held.IsZero() {
+		h.log.Info("gathered for the compose under way", "module", p.Module, "records", p.Records, "source", r.Source)
+		return p, nil
+	}
 	h.log.Info("announced", "module", p.Module, "serial", p.Serial, "kind", p.Kind, "records", p.Records, "source", r.Source)
 	x := h.exports[r.Module]
 	if p.Kind == event.Change && p.Records == 0 {
@@ -114,6 +124,7 @@ func (h *Hub) announceLoop(ctx context.Context, x *exported) error {
 		}
 		failpoint.Here("publish.exported")
 		h.outlets.Wake()
+		h.showHead(ctx, event.Module(x.conf.Name))
 		token(h.wake)
 	}
 }
@@ -170,42 +181,58 @@ func parsePosition(have string) (event.Epoch, event.Serial, error) {
 	return epoch, serial, nil
 }
 
-// backlog yields what a subscriber has missed, then the head. What is no longer in the journal, or too large to be sent, the mirror reads through
-// rsync as the head tells it to: an error here would end the subscription, at each attempt anew.
+// backlog yields what a subscriber has missed, then the head; or the head first, if it says that what was missed is to wait. What is no longer in the
+// journal, or too large to be sent, the mirror reads through rsync as the head tells it to: an error here would end the subscription, at each attempt anew.
 func (h *Hub) backlog(ctx context.Context, t transports.Topic, have string) iter.Seq2[transports.Message, error] {
 	return func(yield func(transports.Message, error) bool) {
 		if t.Kind != transports.Announce {
 			return
 		}
-		m := event.Module(t.Module)
-		latest, err := h.journal.State(ctx, m)
+		st, err := h.journal.State(ctx, event.Module(t.Module))
 		if err != nil {
 			yield(transports.Message{}, err)
 			return
 		}
-		epoch, serial, err := parsePosition(have)
-		if err == nil && epoch == latest.Epoch && serial < latest.Serial && latest.Serial-serial <= maxBacklog {
-			for a, err := range h.journal.Since(ctx, m, epoch, serial) {
-				if errors.Is(err, journal.ErrTrimmed) || errors.Is(err, journal.ErrOtherEpoch) {
-					break
-				}
-				if err != nil {
-					yield(transports.Message{}, err)
-					return
-				}
-				failpoint.Here("backlog.send")
-				if !yield(message(t, announcementID(epoch, a.Announcement.Serial), h.fitting(a)), nil) {
-					return
-				}
-			}
-		}
-		line, head, err := h.journal.Head(ctx, m, h.conf.HeadTTL.Duration, h.now())
-		if err != nil {
-			yield(transports.Message{}, err)
+		held := h.now().Before(st.Hold)
+		if held && !h.yieldHead(ctx, t, yield) || !h.yieldMissed(ctx, t, st, have, yield) {
 			return
 		}
-		yield(message(t, headID(head), line), nil)
+		if !held {
+			h.yieldHead(ctx, t, yield)
+		}
 	}
+}
+
+// yieldHead yields the head, and tells whether more is wanted.
+func (h *Hub) yieldHead(ctx context.Context, t transports.Topic, yield func(transports.Message, error) bool) bool {
+	line, head, err := h.journal.Head(ctx, event.Module(t.Module), h.conf.HeadTTL.Duration, h.now())
+	if err != nil {
+		yield(transports.Message{}, err)
+		return false
+	}
+	return yield(message(t, headID(head), line), nil)
+}
+
+// yieldMissed yields what came after a position up to what is the latest, and tells whether more is wanted.
+func (h *Hub) yieldMissed(ctx context.Context, t transports.Topic, latest journal.State, have string, yield func(transports.Message, error) bool) bool {
+	epoch, serial, err := parsePosition(have)
+	if err != nil || epoch != latest.Epoch || serial >= latest.Serial || latest.Serial-serial > maxBacklog {
+		return true
+	}
+	for a, err := range h.journal.Since(ctx, latest.Module, epoch, serial) {
+		if errors.Is(err, journal.ErrTrimmed) || errors.Is(err, journal.ErrOtherEpoch) {
+			break
+		}
+		if err != nil {
+			yield(transports.Message{}, err)
+			return false
+		}
+		failpoint.Here("backlog.send")
+		if !yield(message(t, announcementID(epoch, a.Announcement.Serial), h.fitting(a)), nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // fitting is the announcement with its path set, or alone where a transport that resumes could not carry both.

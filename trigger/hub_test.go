@@ -200,6 +200,30 @@ func TestHeadsAreSentAgain(t *testing.T) {
 	one.hears("head 1", "head 1", "head 1")
 }
 
+// Where mirrors come and look they find the head that belongs to an announcement; to others it is not sent before it is due.
+func TestHeadIsShownWithEachAnnouncement(t *testing.T) {
+	for _, polled := range []bool{true, false} {
+		m := newMaster(t)
+		m.caps.Polled = polled
+		h, stop := m.start()
+		one := m.mirror("one", "")
+		for n, name := range []string{"a", "b", "c"} { // when one has come, the head of that before it would have
+			m.publish(h, name)
+			testenv.WaitFor(t, bound, func() error {
+				got := one.said()
+				if !slices.Contains(got, fmt.Sprint("change ", n+1)) || polled && !slices.Contains(got, fmt.Sprint("head ", n+1)) {
+					return fmt.Errorf("polled = %v: it heard %q", polled, got)
+				}
+				return nil
+			})
+		}
+		if got := one.said(); slices.Contains(got, "head 2") && !polled {
+			t.Errorf("a head that was not due was sent: %q", got)
+		}
+		stop()
+	}
+}
+
 // What was announced while no hub ran is sent when one does, and what it had not sent when it ended.
 func TestRestartSendsWhatWaits(t *testing.T) {
 	m := newMaster(t)

@@ -42,6 +42,9 @@ func ParseName(s string) Name {
 // MaxList is the largest list of names that is read, in bytes.
 const MaxList = event.MaxSetBytes
 
+// maxName is the longest name that is read, in bytes: far longer than any path, so that an error can name it by how it begins.
+const maxName = 64 << 10
+
 // ReadNames reads names as ParseName takes them, one a line, or each ended by NUL. A NUL list that ends in the middle of a name was cut short and
 // is refused as a whole: acting on half a name could delete the wrong thing. Of lines the last may lack its end, as editors and echo -n write them.
 // Empty lines are skipped.
@@ -52,10 +55,13 @@ func readNames(r io.Reader, nul bool, most int) ([]Name, error) {
 	if nul {
 		end = 0
 	}
-	br := bufio.NewReader(io.LimitReader(r, int64(most)+1))
+	br := bufio.NewReaderSize(io.LimitReader(r, int64(most)+1), maxName)
 	var names []Name
 	for read := 0; ; {
-		b, err := br.ReadBytes(end)
+		b, err := br.ReadSlice(end)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return nil, fmt.Errorf("name %d (%.60q…) is longer than %d bytes", len(names)+1, b, maxName)
+		}
 		if read += len(b); read > most {
 			return nil, fmt.Errorf("list of names is over %d bytes; announce directories instead (d:dir or r:dir)", most)
 		}
@@ -90,7 +96,16 @@ func (e *PathError) Unwrap() error { return e.Err }
 // A written file for which sums returns true, if it is not larger than MaxSummed and holds still, is read, and its record says what is in it. sums may be
 // nil.
 func Resolve(root *os.Root, names []Name, sums func(path string) bool) (event.PathSet, error) {
-	r := resolver{root: root, sums: sums, seen: make(map[string]bool, len(names)), parents: map[string]bool{}, inodes: map[string]inode{}}
+	r := newResolver(root, sums, len(names))
+	records, err := r.records(names)
+	if err != nil {
+		return nil, err
+	}
+	return r.set(records)
+}
+
+// records look at each name.
+func (r *resolver) records(names []Name) ([]event.Record, error) {
 	records := make([]event.Record, 0, len(names))
 	gone := map[string]bool{}
 	for _, n := range names {
@@ -107,6 +122,11 @@ func Resolve(root *os.Root, names []Name, sums func(path string) bool) (event.Pa
 		}
 		records = append(records, rec)
 	}
+	return records, nil
+}
+
+// set makes a path set of records.
+func (r *resolver) set(records []event.Record) (event.PathSet, error) {
 	set, err := event.NewPathSet(records)
 	r.link(set)
 	return set, err
@@ -120,6 +140,11 @@ type resolver struct {
 	seen    map[string]bool  // paths that were named
 	parents map[string]bool  // directories known to be directories, not links
 	inodes  map[string]inode // of paths whose inode has other names too
+	links   map[inode]int    // how many names such an inode has
+}
+
+func newResolver(root *os.Root, sums func(path string) bool, names int) *resolver {
+	return &resolver{root: root, sums: sums, seen: make(map[string]bool, names), parents: map[string]bool{}, inodes: map[string]inode{}, links: map[inode]int{}}
 }
 
 // link numbers the inodes that have several names in set from 1, in the order of the set. A single name says nothing of the others.
@@ -206,9 +231,19 @@ func (r *resolver) describe(n Name, fi fs.FileInfo) (event.Record, error) {
 		return event.Record{}, &PathError{n.Path, errors.New("is a device, pipe or socket, which mirrors do not take"), "leave it out"}
 	}
 	if st.Nlink > 1 && !fi.IsDir() {
-		r.inodes[n.Path] = inode{uint64(st.Dev), st.Ino}
+		r.inodes[n.Path] = inodeOf(fi)
+		r.links[inodeOf(fi)] = int(st.Nlink)
 	}
 	return rec, nil
+}
+
+// inodeOf is zero where the file system gives no stat data.
+func inodeOf(fi fs.FileInfo) inode {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return inode{}
+	}
+	return inode{uint64(st.Dev), st.Ino}
 }
 
 // topmost is the highest missing directory on the way to a path that is missing, or the path itself.
@@ -224,6 +259,8 @@ func (r *resolver) topmost(p string) string {
 	return p
 }
 
+var errLink = errors.New("a symbolic link")
+
 // checkParents refuses a path that goes through a symbolic link: rsync would replace the mirror's link by a directory, or leave the module.
 func (r *resolver) checkParents(p string) error {
 	for i := range len(p) {
@@ -237,7 +274,7 @@ func (r *resolver) checkParents(p string) error {
 		case err != nil:
 			return &PathError{p, err, "run the command as a user who may read the module"}
 		case fi.Mode()&fs.ModeSymlink != 0:
-			return &PathError{p, fmt.Errorf("its parent %q is a symbolic link", p[:i]), "announce the path under its real directory"}
+			return &PathError{p, fmt.Errorf("its parent %q is %w", p[:i], errLink), "announce the path under its real directory"}
 		}
 		r.parents[p[:i]] = true
 	}

@@ -110,6 +110,9 @@ func TestReadNamesIsBounded(t *testing.T) {
 		checkFault(t, "one name", err, "over 100 bytes; announce directories instead")
 		_, err = readNames(strings.NewReader(strings.Repeat("name\n\x00", 1000)), nul, 100)
 		checkFault(t, "many names", err, "over 100 bytes; announce directories instead")
+		_, err = ReadNames(io.MultiReader(strings.NewReader("a\n\x00"), strings.NewReader(strings.Repeat("x", 1<<20))), nul)
+		checkFault(t, "an endless name", err, "name 2 (\"")
+		checkFault(t, "an endless name", err, "…) is longer than 65536 bytes")
 	}
 }
 

@@ -80,21 +80,39 @@ func alone(ctx context.Context, conf *Config, log *slog.Logger, f func(*Parts, *
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	return f(p, &Publisher{Journal: p.Journal, Modules: conf.Modules, Now: time.Now})
+	return f(p, &Publisher{Journal: p.Journal, Modules: conf.Modules, Now: time.Now, exports: p.exports})
 }
 
 // PublishAlone announces while no hub runs: durably, and relayed when one starts.
 func PublishAlone(ctx context.Context, conf *Config, r Request, log *slog.Logger) (done Published, err error) {
 	err = alone(ctx, conf, log, func(parts *Parts, p *Publisher) (err error) {
-		if done, err = p.Publish(ctx, r); err != nil || r.DryRun {
+		if err := endOverdue(ctx, p, r.Module, log); err != nil {
 			return err
 		}
-		if err := parts.exports[r.Module].exporter.Advance(ctx); err != nil {
-			log.Error("export", "module", r.Module, "error", err) // it is journalled; the hub exports it when it starts
-		}
-		return nil
+		done, err = parts.publish(ctx, p, r, log)
+		return err
 	})
 	return done, err
+}
+
+// publish announces and exports.
+func (p *Parts) publish(ctx context.Context, by *Publisher, r Request, log *slog.Logger) (Published, error) {
+	done, err := by.Publish(ctx, r)
+	if err != nil || done.Serial == 0 {
+		return done, err
+	}
+	if err := p.exports[r.Module].exporter.Advance(ctx); err != nil {
+		log.Error("export", "module", r.Module, "error", err) // it is journalled; the hub exports it when it starts
+	}
+	return done, nil
+}
+
+// ScanAlone scans while no hub runs; send is told how far it is.
+func ScanAlone(ctx context.Context, conf *Config, r ScanRequest, log *slog.Logger, send func(Scanned) error) error {
+	return alone(ctx, conf, log, func(parts *Parts, p *Publisher) error {
+		_, err := p.scan(ctx, r, send, func(ctx context.Context, r Request) (Published, error) { return parts.publish(ctx, p, r, log) })
+		return err
+	})
 }
 
 // LogAlone lists announcements while no hub runs.

@@ -49,38 +49,60 @@ type Publisher struct {
 	Journal *journal.Journal
 	Modules []ModuleConfig
 	Now     func() time.Time
+
+	exports map[event.Module]*exported // whose manifests tell of other names of an inode, and of names that mirrors never had; may be nil
+	under   underway
 }
 
-// Publish announces what r names. When it returns nil the announcement is durable and will reach every live mirror. Nothing was announced if it fails.
+// Publish announces what r names. When it returns nil the announcement is durable and will reach every live mirror. Nothing was announced if it fails, or if
+// of names that are taken as found none is left: then the serial is 0.
 func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 	m, err := p.module(r.Module)
 	if err != nil {
 		return Published{}, err
 	}
-	set, condensed, err := p.resolve(m, r)
+	defer p.under.begin(r.Module)()
+	found, err := p.resolve(ctx, m, r)
 	if err != nil {
 		return Published{}, err
 	}
-	done := Published{Schema: Schema, Module: r.Module, Kind: event.Change, Records: len(set), Condensed: condensed}
+	done := Published{Schema: Schema, Module: r.Module, Kind: event.Change, Records: len(found.set), Condensed: found.condensed, LeftOut: found.leftOut}
 	if r.Flip {
 		done.Kind = event.Flip
 	}
-	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: set, Source: r.Source, Principal: r.Principal}
+	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: found.set, Source: r.Source, Principal: r.Principal}
 	if e.NotBefore, e.Expires, err = p.window(r); err != nil {
 		return Published{}, err
 	}
 	if r.DryRun {
-		done.Set = Describe(set)
+		done.Set = Describe(found.set)
+	}
+	if r.DryRun || found.nothing() {
 		return done, nil
 	}
 	failpoint.Here("publish.asked")
-	a, err := p.Journal.Append(ctx, e)
-	if err != nil {
-		return Published{}, err
+	a, held, err := p.accept(ctx, r, e)
+	if done.Held = held; err != nil || !held.IsZero() {
+		return done, err
 	}
 	failpoint.Here("publish.journalled")
 	done.Epoch, done.Serial, done.At, done.Line = a.Announcement.Epoch, a.Announcement.Serial, a.Announcement.At, string(a.Line)
 	return done, nil
+}
+
+// accept journals an entry or, if a compose is under way, keeps what r asks for until its end and returns when that is at the latest. Flips pass.
+func (p *Publisher) accept(ctx context.Context, r Request, e journal.Entry) (journal.Appended, time.Time, error) {
+	for {
+		if !r.Flip {
+			if held, err := p.gather(ctx, r); err != nil || !held.IsZero() {
+				return journal.Appended{}, held, err
+			}
+		}
+		a, err := p.Journal.Append(ctx, e)
+		if !errors.Is(err, journal.ErrComposing) || ctx.Err() != nil { // else one began a moment ago
+			return a, time.Time{}, err
+		}
+	}
 }
 
 func (p *Publisher) module(name event.Module) (ModuleConfig, error) {
@@ -94,44 +116,77 @@ func (p *Publisher) module(name event.Module) (ModuleConfig, error) {
 	return ModuleConfig{}, fault.With(fmt.Errorf("module %q is not one of this master's", name), fault.Usage, "its modules are "+strings.Join(known, ", "))
 }
 
-// resolve looks at the named paths and makes the path set. Nothing of the set says "look at the manifest": then it is nil and so is the error.
-func (p *Publisher) resolve(m ModuleConfig, r Request) (event.PathSet, bool, error) {
-	names, err := r.names()
-	if err != nil {
-		return nil, false, err
-	}
-	if len(names) == 0 {
-		return nil, false, fault.With(fmt.Errorf("nothing to announce in %s", r.Module), fault.Usage, "name paths, or give a list with --from")
-	}
-	if r.Flip {
-		for i := range names {
-			if names[i].Op != 0 && names[i].Op != event.Meta {
-				return nil, false, fault.With(fmt.Errorf("path %q: op %c in a flip", names[i].Path, names[i].Op), fault.Usage, "a flip changes metadata only; publish the rest on its own first")
-			}
-			names[i].Op = event.Meta
-		}
+// A resolved is what a request comes down to.
+type resolved struct {
+	set       event.PathSet // nil: look at the manifest
+	condensed bool
+	leftOut   int
+}
+
+func (r resolved) nothing() bool { return r.set != nil && len(r.set) == 0 }
+
+// resolve looks at the named paths and makes the path set.
+func (p *Publisher) resolve(ctx context.Context, m ModuleConfig, r Request) (resolved, error) {
+	names, err := r.checked()
+	if err != nil || r.whole {
+		return resolved{condensed: r.whole}, err
 	}
 	root, err := os.OpenRoot(string(m.Path))
 	if err != nil {
-		return nil, false, fault.With(fmt.Errorf("module %s: %w", m.Name, err), fault.Config, "is its path right, and may this user read it?")
+		return resolved{}, fault.With(fmt.Errorf("module %s: %w", m.Name, err), fault.Config, "is its path right, and may this user read it?")
 	}
 	defer root.Close() //nolint:errcheck // it was only read
-	index, err := m.isIndex()
+	index, err := m.IsIndex()
 	if err != nil {
-		return nil, false, err
+		return resolved{}, err
 	}
-	set, err := Resolve(root, names, index)
+	look := newResolver(root, index, len(names))
+	var done resolved
+	var records []event.Record
+	if r.AsFound {
+		records, done.leftOut, err = p.found(ctx, r.Module, look, names)
+	} else {
+		records, err = look.records(names)
+	}
+	if err == nil {
+		done.set, err = look.set(p.linked(ctx, r.Module, look, records))
+	}
 	if err != nil {
-		return nil, false, explain(err)
+		return resolved{}, explain(err)
 	}
-	if r.Flip {
-		return set, false, nil
+	switch condensed, ok := done.set.Condense(m.PerDirectory, m.MaxPaths); {
+	case len(done.set) == 0:
+		done.set = event.PathSet{} // of nothing, which is not nil
+	case r.Flip:
+	case !ok:
+		done.set, done.condensed = nil, true
+	default:
+		done.set, done.condensed = condensed, len(condensed) != len(done.set)
 	}
-	condensed, ok := set.Condense(m.PerDirectory, m.MaxPaths)
-	if !ok {
-		return nil, true, nil
+	return done, nil
+}
+
+// checked are the names of a request that makes sense.
+func (r Request) checked() ([]Name, error) {
+	names, err := r.names()
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Flip && r.AsFound:
+		return nil, fault.With(errors.New("a flip of names as they are found"), fault.Usage, "a flip names what it releases")
+	case len(names) == 0 && !r.AsFound:
+		return nil, fault.With(fmt.Errorf("nothing to announce in %s", r.Module), fault.Usage, "name paths, or give a list with --from")
 	}
-	return condensed, len(condensed) != len(set), nil
+	for i := range names {
+		if !r.Flip {
+			break
+		}
+		if names[i].Op != 0 && names[i].Op != event.Meta {
+			return nil, fault.With(fmt.Errorf("path %q: op %c in a flip", names[i].Path, names[i].Op), fault.Usage, "a flip changes metadata only; publish the rest on its own first")
+		}
+		names[i].Op = event.Meta
+	}
+	return names, nil
 }
 
 // window turns a flip's times into what the announcement carries: counted from now in whole seconds.

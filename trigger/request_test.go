@@ -31,17 +31,19 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"module":"m","names":[{"path":"b3V0L291dHNpZGU="},{"path":"Li4vb3V0c2lkZQ=="}]}`))                         // out/outside, ../outside
 	f.Add([]byte(`{"module":"m","flip":true,"names":[{"path":"ZC9lL2Y="}],"dry_run":true}`))                                  // d/e/f
 	f.Add([]byte(`{"module":"m","names":[{"op":"rr","path":"ZA=="}],"what":1}`))
+	f.Add([]byte(`{"module":"m","as_found":true,"names":[{"path":"YQ=="},{"path":"Yg=="},{"op":">","path":"ZA==","from":"eA=="},{"path":"b3V0L3g="}]}`)) // a, b, d from x, out/x
 	p := &Publisher{Modules: []ModuleConfig{{Name: "m", Path: config.Path(root), PerDirectory: 2, MaxPaths: 3}}}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var asked Request
 		var set event.PathSet
-		h := control.Handle(func(_ context.Context, _ *http.Request, r Request) (struct{}, error) {
+		h := control.Handle(func(ctx context.Context, _ *http.Request, r Request) (struct{}, error) {
 			m, err := p.module(r.Module)
 			if err != nil {
 				return struct{}{}, err
 			}
 			asked = r
-			set, _, err = p.resolve(m, r)
+			found, err := p.resolve(ctx, m, r)
+			set = found.set
 			if err != nil && fault.StatusOf(err) != fault.Usage && fault.StatusOf(err) != fault.Config {
 				t.Errorf("no fault of who asks: %v", err)
 			}

@@ -46,6 +46,9 @@ func (m ModuleStatus) sentence(now time.Time) string {
 			text += fmt.Sprintf("; %s: %s", state, few(names))
 		}
 	}
+	if m.Compose != nil && m.Compose.Open {
+		text += fmt.Sprintf("; a compose is under way for %s", age(now.Sub(m.Compose.Began)))
+	}
 	return text
 }
 

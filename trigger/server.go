@@ -18,7 +18,11 @@ import (
 //
 //	POST /v1/publish   Request -> Published
 //	POST /v1/forget    the name of a mirror
+//	POST /v1/compose/begin  ComposeRequest -> Compose
+//	POST /v1/compose/end    ComposeRequest -> Published, whose serial is 0 if nothing was gathered
+//	GET  /v1/compose   ?module -> Compose
 //	POST /v1/manifest  module -> nothing; walks the module and builds its manifest anew
+//	POST /v1/scan      ScanRequest -> a stream of Scanned; compares the tree with the manifest and announces what differs
 //	GET  /v1/status    Status
 //	GET  /v1/log       ?module&n -> []LogEntry
 //	GET  /v1/wait      ?module&epoch&serial&count -> a stream of Progress
@@ -32,6 +36,18 @@ func (h *Hub) Handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /v1/manifest", control.Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
 		return h.rebuild(ctx, event.Module(r.URL.Query().Get("module")), send)
+	}))
+	mux.HandleFunc("POST /v1/scan", control.StreamOf(func(ctx context.Context, r ScanRequest, send func(any) error) error {
+		return h.Scan(ctx, r, func(s Scanned) error { return send(s) })
+	}))
+	mux.HandleFunc("POST /v1/compose/begin", control.Handle(func(ctx context.Context, _ *http.Request, r ComposeRequest) (Compose, error) {
+		return h.Begin(ctx, r)
+	}))
+	mux.HandleFunc("POST /v1/compose/end", control.Handle(func(ctx context.Context, _ *http.Request, r ComposeRequest) (Published, error) {
+		return h.End(ctx, r.Module, r.ending())
+	}))
+	mux.HandleFunc("GET /v1/compose", control.Handle(func(ctx context.Context, r *http.Request, _ struct{}) (Compose, error) {
+		return h.publisher.Compose(ctx, event.Module(r.URL.Query().Get("module")))
 	}))
 	mux.HandleFunc("GET /v1/status", control.Handle(func(ctx context.Context, _ *http.Request, _ struct{}) (Status, error) {
 		return h.Status(ctx)

@@ -31,7 +31,10 @@ func (h *Hub) moduleStatus(ctx context.Context, m event.Module) (ModuleStatus, e
 		return ModuleStatus{}, err
 	}
 	s := ModuleStatus{Module: m, Epoch: t.Epoch, Serial: t.Serial, At: t.At, Mirrors: []MirrorStatus{}}
-	if s.Entries, s.Building, err = h.manifestStatus(ctx, m); err != nil {
+	if err = h.manifestStatus(ctx, &s); err != nil {
+		return ModuleStatus{}, err
+	}
+	if s.Compose, err = h.composeStatus(ctx, m); err != nil {
 		return ModuleStatus{}, err
 	}
 	words, err := h.collector.Words(ctx, m, t.Epoch, t.Serial)

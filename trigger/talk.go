@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
@@ -211,6 +212,9 @@ func (h *Hub) announce(ctx context.Context, m event.Module, a asked, flip bool) 
 			err = fmt.Errorf("%w (%s)", err, hint)
 		}
 		return nil, err
+	}
+	if !p.Held.IsZero() {
+		return []string{fmt.Sprintf("%s: %s, announced when the compose under way ends, at %s at the latest", m, count(p.Records), p.Held.UTC().Format(time.RFC3339))}, nil
 	}
 	return []string{fmt.Sprintf("%s %d: announced, %s", m, p.Serial, count(p.Records))}, nil
 }

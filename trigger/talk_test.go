@@ -88,6 +88,23 @@ func TestAskAboutAnEmbargo(t *testing.T) {
 	}
 }
 
+// A mirror can be asked for by its name, and is among those who are heard.
+func TestAskAboutAMirror(t *testing.T) {
+	m := newMaster(t)
+	h, _ := m.start()
+	m.mirror("one", "").says(event.Report{Module: "m", Epoch: "00000000", Run: 1, Outcome: event.Have})
+	m.shows(h, "one behind 0")
+	m.publish(h, "a")
+	for text, want := range map[string]string{"status one": "one m: behind, has 0, 1 behind for ", "who": "master hears 1 mirrors: one", "status m": "m 1, announced "} {
+		if got := asks(t, h, text, transports.MayAsk, false); !strings.HasPrefix(got, want) {
+			t.Errorf("!%s: said %q, want %q", text, got, want)
+		}
+	}
+	if got := asks(t, h, "status two", transports.MayAsk, true); got != `error: this master knows no "two"` {
+		t.Errorf("said %q", got)
+	}
+}
+
 // An announcement is told in a sentence, and summed up once when the mirrors have it.
 func TestTell(t *testing.T) {
 	m := newMaster(t)

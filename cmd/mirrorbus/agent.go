@@ -30,7 +30,7 @@ and reports. It stays in the foreground and logs to standard error; deploy/ has 
 			"A batch that deletes more names than max_delete or max_delete_ratio allow is held. Look at it with mirrorbus plan MODULE, then confirm it."),
 		a.agentVerb("release", "take a module out of quarantine",
 			"A module of which one serial was heard with two different contents is quarantined: a key is stolen, or two masters believe they are one.\nFind out first. After the release the module is compared with the upstream's manifest."),
-		a.agentVerb("sync", "look at the upstream now", "Looks at the upstream's head now, and tries at once what waits to be tried again."),
+		a.agentVerb("sync", "look at the upstream now", "Looks at the upstream's head now, and tries at once what waits to be tried again. What waits for the end of a compose on the master goes on waiting."),
 	)
 	return c
 }
@@ -114,10 +114,12 @@ func (a *app) mirrorStatus(ctx context.Context, module string) error {
 			return err
 		}
 	}
-	if a.json {
+	switch {
+	case a.json:
 		return a.printJSON(s)
-	}
-	if !s.Running {
+	case a.metrics:
+		return a.printMirrorMetrics(s)
+	case !s.Running:
 		fmt.Fprintln(a.out, "The agent does not run: nothing happens until mirrorbus agent starts.")
 	}
 	return a.printMirror(s)

@@ -97,7 +97,11 @@ func (a *app) judge(v *verdict) (conf any, err error) {
 	for _, p := range store.Problems() {
 		v.Warnings = append(v.Warnings, p.String()+"; the line counts for nothing")
 	}
-	if len(sections) == 0 {
+	switch {
+	case len(sections) > 0:
+	case v.Role == transports.Mirror:
+		v.Warnings = append(v.Warnings, "no [transport.…]: nothing is heard and nothing is reported; the upstream is looked at, see look_every")
+	default:
 		v.Warnings = append(v.Warnings, "no [transport.…]: nothing is heard and nothing is sent")
 	}
 	return conf, nil

@@ -68,17 +68,17 @@ func (a *app) role() (transports.Role, error) {
 		return "", asConfigFault(err)
 	}
 	var file map[string]any
-	if toml.Unmarshal(data, &file) == nil && (file["grant"] != nil || takesPushes(file["module"])) {
+	if toml.Unmarshal(data, &file) == nil && (file["grant"] != nil || knowsNoMaster(file["module"])) {
 		return transports.Mirror, nil
 	}
 	return transports.Master, nil
 }
 
-func takesPushes(modules any) bool {
+func knowsNoMaster(modules any) bool {
 	list, _ := modules.([]any)
 	return slices.ContainsFunc(list, func(m any) bool {
 		section, _ := m.(map[string]any)
-		return section["push"] != nil
+		return section["push"] != nil || section["sync_every"] != nil
 	})
 }
 

@@ -33,13 +33,17 @@ func plainMirror(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("a/mirror.toml"), []byte(text), 0o644))
 }
 
-// writeRunmirrors configures the packaged runmirrors to push the sshd of the script: runmirrors ARCHIVE TYPE.
+// writeRunmirrors configures the packaged runmirrors to push the sshd of the script: runmirrors ARCHIVE TYPE [HOME].
 func writeRunmirrors(ts *testscript.TestScript, _ bool, args []string) {
-	dir := ts.MkAbs(".config/ftpsync")
+	home := ts.MkAbs(".")
+	if len(args) > 2 {
+		home = ts.MkAbs(args[2])
+	}
+	dir := filepath.Join(home, ".config/ftpsync")
 	ts.Check(os.MkdirAll(dir, 0o755))
 	_, port, _ := strings.Cut(ts.Getenv("SSHD"), ":")
 	conf := fmt.Sprintf("BASEDIR=%q\nLOGNAME=nobody\nKEYFILE=%q\nSSH_OPTS=\"-F none -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%s\"\nPUSHDELAY=20\nmailf() { :; }\n",
-		ts.MkAbs("."), ts.Getenv("SSHD_KEY"), ts.Getenv("SSHD_KNOWN"))
+		home, ts.Getenv("SSHD_KEY"), ts.Getenv("SSHD_KNOWN"))
 	ts.Check(os.WriteFile(filepath.Join(dir, "runmirrors-"+args[0]+".conf"), []byte(conf), 0o644))
 	line := fmt.Sprintf("%s mirror1 127.0.0.1 %s -p %s\n", args[1], ts.Getenv("SSHD_USER"), port)
 	ts.Check(os.WriteFile(filepath.Join(dir, "runmirrors-"+args[0]+".mirror"), []byte(line), 0o644))

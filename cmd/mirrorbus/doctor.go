@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
+	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/internal/doctor"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/listener"
@@ -16,6 +18,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/all"
 	"github.com/mirrorbus/mirrorbus/transports/hub"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -25,7 +28,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		GroupID: "both",
 		Short:   "look for what is wrong on this host",
 		Long: `Looks for what is wrong on this host around the configuration: keys and trust, folders and room, the rsync that is installed, the upstream and
-its head, the hub, symbolic links in a mirror's tree. It changes nothing. The exit status is 1 if something is bad.`,
+its head, the hub, symbolic links in a mirror's tree, and how the running daemon says that its transports are. It changes nothing. The exit status is 1 if
+something is bad.`,
 		Example: "  mirrorbus doctor\n  mirrorbus doctor --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return a.doctor(c.Context()) },
@@ -87,8 +91,8 @@ func masterChecks(conf *trigger.Config) []doctor.Check {
 	if c, ok := conf.Transport["hub"].(*hub.ServerConfig); ok {
 		checks = append(checks, doctor.Dial("hub", localAddress(c.Listen)))
 	}
-	checks = append(checks, transportChecks(conf.Transport, transports.Master, conf.Name)...)
-	return append(checks, doctor.Socket("hub daemon", string(conf.Socket)))
+	checks = append(checks, transportChecks(conf.Transport, transports.Master, conf.Name, moduleNames(conf.Modules, func(m trigger.ModuleConfig) string { return m.Name }))...)
+	return append(checks, daemonCheck("hub daemon", string(conf.Socket)))
 }
 
 func mirrorChecks(conf *listener.Config) []doctor.Check {
@@ -105,25 +109,59 @@ func mirrorChecks(conf *listener.Config) []doctor.Check {
 	if c, ok := conf.Transport["hub"].(*hub.ClientConfig); ok {
 		checks = append(checks, doctor.Dial("hub", c.Address))
 	}
-	checks = append(checks, transportChecks(conf.Transport, transports.Mirror, conf.Name)...)
-	return append(checks, doctor.Socket("agent daemon", string(conf.Socket)))
+	checks = append(checks, transportChecks(conf.Transport, transports.Mirror, conf.Name, moduleNames(conf.Modules, func(m listener.ModuleConfig) string { return m.Name }))...)
+	return append(checks, daemonCheck("agent daemon", string(conf.Socket)))
 }
 
 // transportChecks are what the transports themselves have to say.
-func transportChecks(sections config.Sections, role transports.Role, self string) (checks []doctor.Check) {
+func transportChecks(sections config.Sections, role transports.Role, self string, modules []string) (checks []doctor.Check) {
 	for _, name := range sections.Names() {
 		driver, err := all.Registry().Lookup(name)
 		if err != nil || driver.Examine == nil {
 			continue // the configuration was checked
 		}
 		checks = append(checks, doctor.Check{Name: name, RunAll: func(ctx context.Context) (found []doctor.Finding) {
-			for _, f := range driver.Examine(ctx, role, sections[name], transports.Env{Self: self}) {
+			for _, f := range driver.Examine(ctx, role, sections[name], transports.Env{Self: self, Modules: modules}) {
 				found = append(found, doctor.Finding{Level: levels[f.Level], Detail: joined(f.What, f.Err), Remedy: f.Remedy})
 			}
 			return found
 		}})
 	}
 	return checks
+}
+
+func moduleNames[T any](all []T, name func(T) string) (found []string) {
+	for _, v := range all {
+		found = append(found, name(v))
+	}
+	return found
+}
+
+// daemonCheck looks whether the daemon answers, and asks it how its transports are: what was sent and came back, only it knows.
+func daemonCheck(name, socket string) doctor.Check {
+	return doctor.Check{Name: name, RunAll: func(ctx context.Context) []doctor.Finding {
+		found := []doctor.Finding{doctor.Socket(name, socket).Run(ctx)}
+		if found[0].Level != doctor.OK {
+			return found
+		}
+		var s struct {
+			Transports []outlet.Status `json:"transports"`
+		}
+		if err := control.NewClient(socket).Do(ctx, "GET", "/v1/status", nil, &s); err != nil {
+			return append(found, doctor.Finding{Level: doctor.Warn, Detail: err.Error(), Remedy: "see its log"})
+		}
+		for _, t := range s.Transports {
+			f := doctor.Finding{Level: doctor.OK, Detail: fmt.Sprintf("transport %s is %s", t.Name, t.State)}
+			if t.State != outlet.Connected {
+				f.Level, f.Remedy = doctor.Warn, "mend what it names; it is tried again by itself, and mirrorbus help states says what the word means"
+			}
+			if t.Reason != "" {
+				f.Detail += ": " + t.Reason
+			}
+			found = append(found, f)
+		}
+		return found
+	}}
 }
 
 var levels = map[transports.Level]doctor.Level{transports.LevelGood: doctor.OK, transports.LevelWarn: doctor.Warn, transports.LevelBad: doctor.Bad}

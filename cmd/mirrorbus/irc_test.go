@@ -20,6 +20,32 @@ func startIRC(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("IRC", fmt.Sprint("127.0.0.1:", s.ircPort))
 }
 
+// startIRCNetwork starts two IRC servers that are one network, and somebody who reads along on the first: ircnet KIND CHANNEL. $IRC and $IRC2 are where they are.
+func startIRCNetwork(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: ircnet ngircd|inspircd CHANNEL")
+	}
+	s := sceneOf(ts)
+	s.network = testenv.StartIRCNetwork(s.t, args[0], testenv.IRCOptions{})
+	s.channel, s.ircPort = args[1], s.network.One.Port
+	comes(ts, false, []string{"reader"})
+	ts.Setenv("IRC", fmt.Sprint("127.0.0.1:", s.ircPort))
+	ts.Setenv("IRC2", fmt.Sprint("127.0.0.1:", s.network.Two.Port))
+}
+
+// split cuts the link between the two servers: netsplit; ! netsplit makes them one network again.
+func split(ts *testscript.TestScript, neg bool, args []string) {
+	n := sceneOf(ts).network
+	switch {
+	case n == nil || len(args) > 0:
+		ts.Fatalf("usage: ircnet KIND CHANNEL, then netsplit")
+	case neg:
+		n.Join()
+	default:
+		n.Split()
+	}
+}
+
 // comes lets somebody else into the channel, who says and hears what follows: comes NICK.
 func comes(ts *testscript.TestScript, _ bool, args []string) {
 	s := sceneOf(ts)

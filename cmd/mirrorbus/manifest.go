@@ -17,9 +17,10 @@ func (a *app) manifestCommand() *cobra.Command {
 		GroupID: "master",
 		Short:   "walk a module and build its manifest anew",
 		Long: `Walks the whole module and builds its manifest anew. The hub does this by itself once, for a new module, and then keeps the manifest true from
-what is announced; do it by hand when the tree was changed without announcing. It announces
-nothing: mirrors that are current learn of such changes only if they are published too (mirrorbus publish MODULE r:DIR). The hub must run.`,
-		Example: "  mirrorbus manifest fedora",
+what is announced. Nobody needs it after changes of the tree: use mirrorbus scan, which finds what nobody announced by the manifest, and announces it.
+To build the manifest anew takes all that for known and announces nothing, so mirrors that are current do not learn of it. Before it does so it walks the
+tree once more, and says in the end what that was. The hub must run.`,
+		Example: "  mirrorbus manifest fedora\n  mirrorbus scan fedora          (after changes that nobody announced)",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			conf, err := a.masterConfig()

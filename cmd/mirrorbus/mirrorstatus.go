@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/daemon"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
 
 func isModule(name string) func(listener.ModuleStatus) bool {
@@ -31,6 +32,12 @@ func (a *app) printMirror(s daemon.Status) error {
 		return err
 	}
 	for _, m := range s.Modules {
+		if m.Running != nil && m.CatchUp != "" {
+			fmt.Fprintf(a.out, "\n%s catches up %s\n", m.Module, m.CatchUp)
+		}
+		if m.Epoch != "" && m.Error == "" && (m.Look == listener.CannotTell || m.Look == listener.OldNews) {
+			fmt.Fprintf(a.out, "\n%s: its upstream, looked at %s: %s: %s\n", m.Module, ago(s.At, m.LookedAt), m.Look, m.LookText)
+		}
 		if m.Error == "" {
 			continue
 		}
@@ -50,6 +57,8 @@ func doing(now time.Time, m listener.ModuleStatus) string {
 	switch {
 	case m.Running != nil:
 		return running(now, *m.Running)
+	case !m.Held.IsZero():
+		return "held by a compose until " + m.Held.UTC().Format(time.RFC3339) + ", at the latest"
 	case m.Pushes > m.PushesDone:
 		return fmt.Sprintf("push %d waits", m.Pushes)
 	case m.FlipsWait > 0:
@@ -73,21 +82,23 @@ func running(now time.Time, r listener.Running) string {
 
 func (a *app) printLinks(s daemon.Status) error {
 	for _, t := range s.Transports {
-		state := "connected"
-		if !t.Connected {
-			state = "not connected"
+		fmt.Fprintf(a.out, "transport %s: %s", t.Name, a.colours(string(t.State)))
+		if t.State != outlet.Degraded { // since when it is that is not noted
+			fmt.Fprintf(a.out, " since %s", ago(s.At, t.Since))
 		}
-		fmt.Fprintf(a.out, "transport %s: %s since %s", t.Name, state, ago(s.At, t.Since))
 		if t.Waiting > 0 {
 			fmt.Fprintf(a.out, ", %s to send", plural(t.Waiting, "report"))
 		}
-		if trouble := cmp.Or(t.Error, t.SendError); trouble != "" {
-			fmt.Fprintf(a.out, ": %s", trouble)
+		if t.Reason != "" {
+			fmt.Fprintf(a.out, ": %s", t.Reason)
 		}
 		if !t.NextTry.IsZero() {
 			fmt.Fprintf(a.out, "; tries again in %s", short(max(t.NextTry.Sub(s.At), 0)))
 		}
 		fmt.Fprintln(a.out)
+		for _, note := range t.Notes {
+			fmt.Fprintf(a.out, "  %s\n", note)
+		}
 	}
 	return nil
 }

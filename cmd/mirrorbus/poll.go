@@ -24,7 +24,9 @@ func (a *app) pollCommand() *cobra.Command {
 		Short:   "look at the upstream once, bring what is new, report, and end: for cron",
 		Long: `Does once what the agent does all the time: looks at the upstream's head, brings what is missing, and reports. For hosts without a daemon. If an agent
 runs it is told to look now, and this command ends at once; if another poll runs, or mirrorbus receive --alone, nothing is done, as that looks too.
-A look at an upstream that has nothing new is one rsync of one small file.`,
+A look at an upstream that has nothing new is one rsync of one small file.
+
+Exit status: 0 the mirror is where its upstream is; 75 something is left to be tried again, or the upstream is out of date, so that nobody can tell.`,
 		Example: "  mirrorbus poll\n  */10 * * * * mirror mirrorbus poll        (in /etc/cron.d/mirrorbus)",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -47,11 +49,14 @@ func (a *app) poll(ctx context.Context, module event.Module, limit time.Duration
 	if err != nil {
 		return err
 	}
-	client := control.NewClient(string(conf.Socket))
-	for _, m := range conf.Modules {
-		if module != "" && string(module) != m.Name {
-			continue
+	modules := conf.Modules
+	if module != "" {
+		if modules, err = only(modules, func(m listener.ModuleConfig) bool { return m.Name == string(module) }, string(module)); err != nil {
+			return err
 		}
+	}
+	client := control.NewClient(string(conf.Socket))
+	for _, m := range modules {
 		if err = client.Do(ctx, "POST", "/v1/sync/"+m.Name, nil, nil); err != nil {
 			break
 		}
@@ -63,7 +68,10 @@ func (a *app) poll(ctx context.Context, module event.Module, limit time.Duration
 		if err := d.Look(ctx, module); err != nil {
 			return err
 		}
-		return fault.With(d.Rest(ctx, limit), fault.TryAgain, "see mirrorbus status")
+		if err := d.Rest(ctx, limit); err != nil {
+			return fault.With(err, fault.TryAgain, "see mirrorbus status")
+		}
+		return d.Fresh(ctx, module)
 	})
 	if errors.Is(err, statelock.ErrInUse) {
 		return nil // whoever has it looks as well

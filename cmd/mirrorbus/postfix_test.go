@@ -12,8 +12,29 @@ import (
 )
 
 // startPostfix starts a mail server that pipes mail for ANY@pipe.test into a command of the program, run by nobody, and hands that for hub@lmtp.test and
-// agent@lmtp.test to sockets: postfix COMMAND…. $SMTP is its host:port, $MAILDIR/hub.sock and $MAILDIR/agent.sock are the sockets, $MAILQ tells what waits.
+// agent@lmtp.test to sockets: postfix COMMAND…. $SMTP is its host:port, $MAILDIR/hub.sock and $MAILDIR/agent.sock are the sockets, $MAILQ tells what waits,
+// and $MAILLOG is its log.
 func startPostfix(ts *testscript.TestScript, _ bool, args []string) {
+	command := mailCommand(ts, args)
+	startMail(ts, testenv.PostfixOptions{PipeUser: "nobody", Pipe: map[string]string{"pipe.test": command}})
+}
+
+// startAliases starts one that pipes mail for mirrorbus@alias.test by its table of aliases: aliases COMMAND….
+func startAliases(ts *testscript.TestScript, _ bool, args []string) {
+	startMail(ts, testenv.PostfixOptions{Aliases: map[string]string{"mirrorbus": mailCommand(ts, args)}})
+}
+
+func startMail(ts *testscript.TestScript, o testenv.PostfixOptions) {
+	o.Sockets = []string{"hub", "agent"}
+	s := testenv.StartPostfix(sceneOf(ts).t, o)
+	ts.Setenv("SMTP", s.Addr())
+	ts.Setenv("MAILDIR", s.Dir)
+	ts.Setenv("MAILQ", "postqueue -c "+s.Dir+"/conf -p")
+	ts.Setenv("MAILLOG", s.Dir+"/log")
+}
+
+// mailCommand is a command of the program that anybody may run.
+func mailCommand(ts *testscript.TestScript, args []string) string {
 	program, err := lookUp("mirrorbus", ts.Getenv("PATH"))
 	ts.Check(err)
 	dir, err := os.MkdirTemp("", "mirrorbus-bin-") // nobody may not look into the folder of the test
@@ -26,12 +47,7 @@ func startPostfix(ts *testscript.TestScript, _ bool, args []string) {
 	})
 	ts.Check(os.Chmod(dir, 0o755))
 	ts.Check(copyProgram(program, filepath.Join(dir, "mirrorbus")))
-	s := testenv.StartPostfix(t, testenv.PostfixOptions{
-		Sockets: []string{"hub", "agent"}, PipeUser: "nobody", Pipe: map[string]string{"pipe.test": filepath.Join(dir, "mirrorbus") + " " + strings.Join(args, " ")},
-	})
-	ts.Setenv("SMTP", s.Addr())
-	ts.Setenv("MAILDIR", s.Dir)
-	ts.Setenv("MAILQ", "postqueue -c "+s.Dir+"/conf -p")
+	return filepath.Join(dir, "mirrorbus") + " " + strings.Join(args, " ")
 }
 
 func copyProgram(from, to string) error {

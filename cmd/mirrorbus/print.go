@@ -69,8 +69,8 @@ func ago(now, t time.Time) string {
 func (a *app) colours(word string) string {
 	on := isTerminal(a.out) && os.Getenv("NO_COLOR") == "" || os.Getenv("CLICOLOR_FORCE") != ""
 	code := map[string]string{
-		"current": "32", "behind": "33", "syncing": "33", "waiting-upstream": "33", "retrying": "33", "new": "33",
-		"failing": "31", "blocked": "31", "held": "31", "quarantined": "31", "diverged": "31", "away": "31", "deaf": "31",
+		"current": "32", "connected": "32", "degraded": "33", "not connected": "31", "behind": "33", "syncing": "33", "composing": "33", "waiting-upstream": "33", "retrying": "33", "new": "33",
+		"failing": "31", "blocked": "31", "held": "31", "quarantined": "31", "diverged": "31", "away": "31", "deaf": "31", "stale": "31",
 	}[word]
 	if !on {
 		return word

@@ -15,11 +15,13 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/trigger"
+	"github.com/mirrorbus/mirrorbus/trigger/changelist"
 )
 
 type publishOptions struct {
 	from      string
-	nul       bool
+	list      changelist.Options
+	asFound   bool
 	flip      bool
 	notBefore string
 	expires   time.Duration
@@ -44,16 +46,39 @@ A PATH is relative to the module and is looked at as it is now; a directory stan
   d:PATH   a directory's own level: its entries as they are now, without what is below them
   r:PATH   a directory and everything below it
 
-A name that really begins like that is written ./NAME.`,
+A name that really begins like that is written ./NAME.
+
+--from reads names, or what another tool prints of its changes, in a --format:
+
+  names      one name a line, or ended by NUL (-0), with the prefixes above
+  itemize    rsync -i. Names of links that hold an arrow need --out-format='%i %n', and the same as the format
+  rsync-log  rsync --log-file=FILE -i, or a daemon's log with "log format = %i %n%L"
+  git        git diff --name-status -z OLD NEW
+  reprepro   the .outlog that reprepro gives to its --outhook
+
+All of a list is read before anything is announced; a line that is not understood is an error. What tools print was true when they did, so names of all
+formats but the first are announced --as-found: as they are now, what is gone as gone. createrepo_c and aptly print no such list: mirrorbus scan finds
+what they changed. Ready-made hooks are in deploy/hooks.`,
 		Example: `  mirrorbus publish fedora releases/43/README releases/43/Everything/x86_64/os/repodata
   mirrorbus publish fedora --wait=all --timeout 5m -- updates/43 -updates/42
   find . -newer .stamp -type f -print0 | mirrorbus publish fedora --from - -0
+  rsync -ai --delete build/ /srv/fedora/updates/ >changes && mirrorbus publish fedora --from changes --format itemize --base updates
+  git diff --name-status -z ORIG_HEAD HEAD | mirrorbus publish docs --from - --format git
   mirrorbus publish fedora --flip releases/43 --not-before 2026-11-24T14:00:00Z`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.publish(c.Context(), o, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if !c.Flags().Changed("as-found") {
+				o.asFound = o.from != "" && o.list.Outdated() && !o.flip
+			}
+			return a.publish(c.Context(), o, args)
+		},
 	}
 	c.Flags().StringVar(&o.from, "from", "", "read names from `FILE`, one a line; - is standard input")
-	c.Flags().BoolVarP(&o.nul, "null", "0", false, "names in --from end with NUL instead of a line end")
+	c.Flags().StringVar(&o.list.Format, "format", changelist.Names, "what --from holds: names, itemize, rsync-log, git, reprepro, or rsync's own `FORMAT`")
+	c.Flags().BoolVarP(&o.list.NUL, "null", "0", false, "names in --from end with NUL instead of a line end")
+	c.Flags().StringVar(&o.list.Base, "base", "", "names in --from are relative to `DIR` of the module")
+	c.Flags().StringVar(&o.list.Strip, "strip", "", "names in --from begin with `DIR`, which is left out")
+	c.Flags().BoolVar(&o.asFound, "as-found", false, "names are of what may have changed: announce them as they are now, what is gone as gone, and nothing if nothing is left")
 	c.Flags().BoolVar(&o.flip, "flip", false, "only metadata changed, of content that mirrors have: overtakes everything else")
 	c.Flags().StringVar(&o.notBefore, "not-before", "", "with --flip: mirrors apply it at `TIME` (RFC 3339), not earlier")
 	c.Flags().DurationVar(&o.expires, "expires", 24*time.Hour, "with --flip: mirrors that cannot apply it for this `LONG` after its time leave it")
@@ -77,6 +102,9 @@ func (a *app) publish(ctx context.Context, o publishOptions, args []string) erro
 	if _, err := parseWait(o.wait); err != nil {
 		return err
 	}
+	if len(req.Names) == 0 { // a list of a tool that changed nothing
+		return a.printPublished(trigger.Published{Schema: trigger.Schema, Module: req.Module, Kind: event.Change}, o)
+	}
 	client := control.NewClient(string(conf.Socket))
 	var done trigger.Published
 	err = orAlone(string(conf.Socket), func() error { return client.Do(ctx, "POST", "/v1/publish", req, &done) }, func() (err error) {
@@ -89,13 +117,10 @@ func (a *app) publish(ctx context.Context, o publishOptions, args []string) erro
 	if err != nil {
 		return err
 	}
-	if err := a.printPublished(done, o); err != nil || o.dryRun || o.wait == "" {
+	if err := a.printPublished(done, o); err != nil || o.dryRun || o.wait == "" || done.Serial == 0 && done.Held.IsZero() {
 		return err
 	}
-	if !done.Relaying {
-		return fault.With(errors.New("nothing to wait for: the hub does not run"), fault.TryAgain, "it is journalled; start mirrorbus hub, then mirrorbus wait")
-	}
-	return a.wait(ctx, client, done.Module, done.Epoch, done.Serial, o.wait, o.timeout)
+	return a.waitFor(ctx, client, done, o.wait, o.timeout)
 }
 
 // request gathers what the command line and the list name.
@@ -114,15 +139,25 @@ func (a *app) request(o publishOptions, args []string) (trigger.Request, error) 
 			return trigger.Request{}, err
 		}
 		names = append(names, more...)
-	} else if o.nul {
-		return trigger.Request{}, usage(errors.New("-0 without --from"), "add --from FILE, or --from - for standard input")
+	} else if err := o.listOnly(); err != nil {
+		return trigger.Request{}, err
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && !(o.from != "" && o.asFound) {
 		return trigger.Request{}, usage(errors.New("nothing to announce"), "name paths, or give a list with --from")
 	}
 	req := trigger.NewRequest(module, names)
-	req.DryRun, req.Source = o.dryRun, "publish"
+	req.DryRun, req.Source, req.AsFound = o.dryRun, "publish", o.asFound
 	return req, o.schedule(&req)
+}
+
+// listOnly refuses what says how to read a list if there is none.
+func (o publishOptions) listOnly() error {
+	for option, given := range map[string]bool{"-0": o.list.NUL, "--format": o.list.Format != changelist.Names, "--base": o.list.Base != "", "--strip": o.list.Strip != ""} {
+		if given {
+			return usage(fmt.Errorf("%s without --from", option), "add --from FILE, or --from - for standard input")
+		}
+	}
+	return nil
 }
 
 func (o publishOptions) schedule(req *trigger.Request) error {
@@ -149,6 +184,9 @@ func (o publishOptions) schedule(req *trigger.Request) error {
 }
 
 func (a *app) readNames(o publishOptions) (_ []trigger.Name, err error) {
+	if err := o.list.Check(); err != nil {
+		return nil, usage(err, "mirrorbus publish --help tells the formats")
+	}
 	in := a.in
 	if o.from != "-" {
 		f, err := os.Open(o.from)
@@ -158,7 +196,7 @@ func (a *app) readNames(o publishOptions) (_ []trigger.Name, err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		in = io.Reader(f)
 	}
-	names, err := trigger.ReadNames(in, o.nul)
+	names, err := changelist.Read(in, o.list)
 	if err != nil {
 		return nil, usage(fmt.Errorf("--from %s: %w", o.from, err), "nothing was announced")
 	}
@@ -174,6 +212,14 @@ func (a *app) printPublished(p trigger.Published, o publishOptions) error {
 			fmt.Fprintln(a.out, r)
 		}
 		_, err := fmt.Fprintf(a.out, "would announce %s of %s\n", plural(p.Records, "record"), p.Module)
+		return err
+	}
+	if !p.Held.IsZero() {
+		_, err := fmt.Fprintf(a.out, "%s: %s kept until the compose under way ends, at %s at the latest\n", p.Module, plural(p.Records, "record"), p.Held.UTC().Format(time.RFC3339))
+		return err
+	}
+	if p.Serial == 0 {
+		_, err := fmt.Fprintf(a.out, "%s: nothing has changed, nothing was announced\n", p.Module)
 		return err
 	}
 	fmt.Fprintf(a.out, "%s %d announced: %s\n", p.Module, p.Serial, plural(p.Records, "record"))

@@ -50,7 +50,7 @@ func (a *app) receiveSync(ctx context.Context, conf *listener.Config, t told) er
 
 // tell hands the push over, and waits for what becomes of it.
 func (a *app) tell(ctx context.Context, p daemon.Pusher, t told) error {
-	ticket, err := p.Push(ctx, daemon.PushOrder{Archive: t.Archive, Whole: t.Whole, From: t.from})
+	ticket, err := p.Push(ctx, daemon.PushOrder{Archive: t.Archive, Whole: t.Whole, Hops: t.Hops, From: t.from})
 	if err != nil {
 		return err
 	}

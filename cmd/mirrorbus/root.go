@@ -30,6 +30,7 @@ type app struct {
 
 	config  string
 	json    bool
+	metrics bool // of status, in place of words
 	verbose bool
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +19,11 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 )
 
+// TestMain has more scripts run at a time than there are processors, since they wait most of the time.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // what -parallel says is above it
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"mirrorbus": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -44,12 +50,20 @@ func TestMain(m *testing.M) {
 //	sql FILE STATEMENT     change a database behind its owner's back
 //	rabbitmq VHOST…        a RabbitMQ; rabbitmqctl TEXT COMMAND… runs a command on it whose output holds TEXT
 //	broker freeze|thaw     the RabbitMQ hangs, and goes on
+//	irc CHANNEL            an IRC server; comes NICK, says TARGET TEXT and hears TEXT are somebody in the channel
+//	ircnet KIND CHANNEL    two of them that are one network; netsplit cuts their link, ! netsplit mends it
 //	sshd COMMAND…          an sshd whose forced command is one of the program; $SSH is a client of it
 //	postfix COMMAND…       a mail server that pipes mail for ANY@pipe.test into a command of the program
+//	webserver FOLDER       nginx; $WEB is its host:port
+//	nameserver ZONE        BIND; $DNS is its host:port, dns_secret the secret of the key mirrorbus, which may change the zone
+//	aliases COMMAND…       one that does so by its table of aliases, for mirrorbus@alias.test
 //	ftpsync                ends the script where that package is not; runmirrors ARCHIVE TYPE configures the program of that name
 //	plain SETTING…         a mirror of the rsync daemon's module debian, whose master knows nothing of mirrorbus
 //	restrict COMMAND…      the key of that sshd gets the line of authorized_keys that deploy/ssh has
 //	impostor, inject, forge  a false hub, and what it says
+//	need PROGRAM…          ends the script where a program is not
+//
+// $HOOKS is the folder deploy/hooks.
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "rsync")
 	testenv.Need(t, "ssh-keygen")
@@ -58,14 +72,29 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "rsyncd": rsyncd, "until": until, "status": status, "bytes": writeBytes, "clock": clock,
 			"upstream": upstream, "world": world, "setting": setting, "tmpfs": tmpfs, "sql": runSQL, "ready": ready, "impostor": startImpostor, "inject": inject, "forge": forge,
-			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix,
-			"irc": startIRC, "comes": comes, "says": says, "hears": hears,
+			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix, "aliases": startAliases,
+			"webserver": startNginx, "nameserver": startNamed,
+			"irc": startIRC, "ircnet": startIRCNetwork, "netsplit": split, "comes": comes, "says": says, "hears": hears,
 			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
+			"need": func(ts *testscript.TestScript, _ bool, args []string) { testenv.Need(sceneOf(ts).t, args...) },
+		},
+		Condition: func(cond string) (bool, error) { // [command:NAME]: the program has it
+			name, ok := strings.CutPrefix(cond, "command:")
+			if !ok {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			c, _, err := (&app{}).root().Find([]string{name})
+			return err == nil && c.Name() == name, nil
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
+			hooks, err := filepath.Abs("../../deploy/hooks")
+			if err != nil {
+				return err
+			}
+			e.Setenv("HOOKS", hooks)
 			e.Values[sceneKey{}] = &scene{t: e.T().(testing.TB), stopImpostor: func() {}}
 			// A UNIX socket's path must be short, the work folder's is not.
 			short, err := os.MkdirTemp("", "mb")
@@ -93,6 +122,7 @@ type scene struct {
 	reader       *testenv.IRCUser
 	channel      string // that the reader is in
 	ircPort      int
+	network      *testenv.IRCNetwork
 }
 
 type sceneKey struct{}
@@ -130,9 +160,7 @@ const patience = time.Minute
 
 func waitFor(ts *testscript.TestScript, what string, f func() error) {
 	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := 50 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) { // a try may be a process, which takes time from what is waited for
 		err := f()
 		if err == nil {
 			return
@@ -140,7 +168,7 @@ func waitFor(ts *testscript.TestScript, what string, f func() error) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s: not within %v: %v", what, patience, err)
 		}
-		<-tick.C
+		time.Sleep(pause)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,9 +24,12 @@ func (a *app) statusCommand() *cobra.Command {
 VIA is the transport by which the newest announcement came first, whatever others brought it again; "journal" if the mirror read it at its upstream.
 In JSON that is "via" of a mirror on the master, "heard_via" of a module on a mirror.
 The words are explained by: mirrorbus help states`,
-		Example: "  mirrorbus status\n  mirrorbus status fedora --watch\n  mirrorbus status --json",
+		Example: "  mirrorbus status\n  mirrorbus status fedora --watch\n  mirrorbus status --json\n  mirrorbus status --metrics > /var/lib/prometheus/node-exporter/mirrorbus.prom",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.metrics && (a.json || watch) {
+				return usage(errors.New("--metrics goes with neither --json nor --watch"), "see mirrorbus status --help")
+			}
 			role, err := a.role()
 			if err != nil {
 				return err
@@ -46,6 +50,7 @@ The words are explained by: mirrorbus help states`,
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second; with --json a line each")
 	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	c.Flags().BoolVar(&a.metrics, "metrics", false, "print numbers in the text format of Prometheus, as for node_exporter's textfile collector")
 	return c
 }
 
@@ -87,10 +92,12 @@ func (a *app) masterStatus(ctx context.Context, module string) error {
 			return err
 		}
 	}
-	if a.json {
+	switch {
+	case a.json:
 		return a.printJSON(s)
-	}
-	if !s.Running {
+	case a.metrics:
+		return a.printMasterMetrics(s)
+	case !s.Running:
 		fmt.Fprintln(a.out, "The hub does not run: nothing is relayed until mirrorbus hub starts.")
 	}
 	for _, m := range s.Modules {
@@ -115,6 +122,15 @@ func (a *app) printModule(s trigger.Status, m trigger.ModuleStatus) error {
 	if m.Building != "" {
 		fmt.Fprintf(a.out, "  building the manifest: %s\n", m.Building)
 	}
+	if m.Scanning != "" {
+		fmt.Fprintf(a.out, "  scanning: %s\n", m.Scanning)
+	}
+	if m.Scan != nil {
+		fmt.Fprintf(a.out, "  scanned %s: %s\n", ago(s.Now, m.Scan.At), m.Scan)
+	}
+	if m.Compose != nil {
+		fmt.Fprintf(a.out, "  %s\n", composeSentence(*m.Compose))
+	}
 	if len(m.Mirrors) == 0 {
 		_, err := fmt.Fprintln(a.out, "  no mirror has reported yet; one joins with mirrorbus init mirror")
 		return err
@@ -134,14 +150,11 @@ func (a *app) printModule(s trigger.Status, m trigger.ModuleStatus) error {
 func (a *app) printTransports(s trigger.Status) error {
 	return table(a.out, func(row func(...any)) {
 		for _, t := range s.Transports {
-			state := "connected"
-			if !t.Connected {
-				state = "not connected"
-			}
-			cells := []any{"transport " + t.Name, state, plural(t.Peers, "peer"), plural(t.Waiting, "message") + " waiting", cmp.Or(t.Error, t.SendError)}
-			row(cells...)
+			row("transport "+t.Name, a.colours(string(t.State)), plural(t.Peers, "peer"), plural(t.Waiting, "message")+" waiting", t.Reason)
 			for _, note := range t.Notes {
-				row("  " + note)
+				if note != t.Reason {
+					row("  " + note)
+				}
 			}
 		}
 	})

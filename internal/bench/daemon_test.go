@@ -54,8 +54,13 @@ func (d *daemon) end(sig syscall.Signal) {
 	<-d.exited
 }
 
-// await asks ready every few milliseconds until it says yes, as long as the daemon runs.
+// await asks ready now and then until it says yes, as long as the daemon runs.
 func (d *daemon) await(ctx context.Context, bound time.Duration, what string, ready func() bool) error {
+	return d.awaitEvery(ctx, 20*time.Millisecond, bound, what, ready)
+}
+
+// awaitEvery is await for what is measured.
+func (d *daemon) awaitEvery(ctx context.Context, every, bound time.Duration, what string, ready func() bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("waiting for %s: not within %s", what, bound))
 	defer cancel()
 	for !ready() {
@@ -64,7 +69,7 @@ func (d *daemon) await(ctx context.Context, bound time.Duration, what string, re
 			return errors.Join(context.Cause(ctx), d.said())
 		case <-d.exited:
 			return errors.Join(fmt.Errorf("%s has ended", d.name), d.said())
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(every):
 		}
 	}
 	return nil

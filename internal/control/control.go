@@ -3,7 +3,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -122,17 +120,15 @@ type problem struct {
 	Status int    `json:"exit_status"`
 }
 
+func (p problem) fault() error { return fault.With(errors.New(p.Error), p.Status, p.Hint) }
+
 // Handle makes an http.Handler of a function from a decoded request to a response. In is read from the JSON body if there is one.
 func Handle[In, Out any](f func(ctx context.Context, r *http.Request, in In) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in In
-		if r.ContentLength != 0 {
-			d := json.NewDecoder(r.Body)
-			d.DisallowUnknownFields()
-			if err := d.Decode(&in); err != nil {
-				Fail(w, fault.With(fmt.Errorf("read request: %w", err), fault.Usage, ""))
-				return
-			}
+		if err := decode(r, &in); err != nil {
+			Fail(w, err)
+			return
 		}
 		out, err := f(r.Context(), r, in)
 		if err != nil {
@@ -142,6 +138,30 @@ func Handle[In, Out any](f func(ctx context.Context, r *http.Request, in In) (Ou
 		w.Header().Set("Content-Type", "application/json")
 		write(w, out)
 	}
+}
+
+// decode reads the JSON body of a request, if there is one.
+func decode(r *http.Request, in any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return fault.With(fmt.Errorf("read request: %w", err), fault.Usage, "")
+	}
+	return nil
+}
+
+// StreamOf is Stream for a function of a decoded request, as Handle has it.
+func StreamOf[In any](f func(ctx context.Context, in In, send func(any) error) error) http.HandlerFunc {
+	return Stream(func(ctx context.Context, r *http.Request, send func(any) error) error {
+		var in In
+		if err := decode(r, &in); err != nil {
+			return err
+		}
+		return f(ctx, in, send)
+	})
 }
 
 // Stream makes an http.Handler of a function that sends any number of values, each as one line of JSON.
@@ -185,99 +205,3 @@ func Fail(w http.ResponseWriter, err error) {
 func write(w io.Writer, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
-
-// A Client talks to the daemon behind a socket.
-type Client struct {
-	path string
-	http http.Client
-}
-
-// NewClient makes a client; nothing is dialled yet.
-func NewClient(path string) *Client {
-	return &Client{path: path, http: http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true, // a command asks once or twice; nothing is left to close
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}}
-}
-
-// IsDown tells whether err says that no daemon listens on the socket.
-func IsDown(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-}
-
-// Do sends in as JSON (none if nil) and reads the answer into out (ignored if nil).
-func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
-	resp, err := c.send(ctx, method, path, in)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("answer of the daemon: %w", err)
-	}
-	return nil
-}
-
-// Each reads a stream line by line and gives each to f until it ends or f fails.
-func (c *Client) Each(ctx context.Context, path string, f func(json.RawMessage) error) error {
-	return c.Stream(ctx, http.MethodGet, path, f)
-}
-
-// Stream is Each for any method.
-func (c *Client) Stream(ctx context.Context, method, path string, f func(json.RawMessage) error) error {
-	resp, err := c.send(ctx, method, path, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	for d := json.NewDecoder(resp.Body); ; {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fault.With(fmt.Errorf("the daemon ended its answer: %w", err), fault.Unavailable, "see whether it still runs")
-		}
-		var p problem
-		if json.Unmarshal(raw, &p) == nil && p.Error != "" && p.Status != 0 {
-			return p.fault()
-		}
-		if err := f(raw); err != nil {
-			return err
-		}
-	}
-}
-
-func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://mirrorbus"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, fault.With(fmt.Errorf("ask the daemon on %s: %w", c.path, err), fault.Unavailable, "see whether the daemon runs and whether you may open its socket")
-	}
-	if resp.StatusCode < 300 {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	var p problem
-	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Error == "" {
-		return nil, fmt.Errorf("the daemon on %s answered %s", c.path, resp.Status)
-	}
-	return nil, p.fault()
-}
-
-func (p problem) fault() error { return fault.With(errors.New(p.Error), p.Status, p.Hint) }

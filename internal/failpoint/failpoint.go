@@ -60,7 +60,7 @@ func Points() []Point {
 		{"look.asked", Agent, "the upstream's head is about to be read"},
 		{"look.read", Agent, "the head is read, not stored"},
 		{"journal.read", Agent, "entries of the upstream's journal are read, none is stored"},
-		{"journal.stored", Agent, "one of them is stored"},
+		{"journal.stored", Agent, "some of them are stored"},
 		{"compare.read", Agent, "the tree is compared with the manifest, nothing is done about it"},
 		{"plan.made", Agent, "a batch is planned"},
 		{"rsync.started", Agent, "an rsync has been started and runs on"},

@@ -46,7 +46,7 @@ func TestTargetsAreFound(t *testing.T) {
 	for _, f := range targets(t) {
 		packages[strings.TrimPrefix(f.dir, root+"/")] = true
 	}
-	for _, want := range []string{"event", "event/signers", "internal/envelope", "listener/plan", "transports/mail", "transports/wire"} {
+	for _, want := range []string{"event", "event/signers", "internal/envelope", "listener/plan", "transports/mail", "transports/poll", "transports/wire"} {
 		if !packages[want] {
 			t.Errorf("no fuzz target was found in %s", want)
 		}

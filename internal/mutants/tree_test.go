@@ -33,7 +33,7 @@ var ofTree = []mutant{
 		"listener/rsync", "Test.*Deletes?.*|TestALimit.*"},
 	{"what a killed rsync left stays", "listener/rsync/local.go", `if err := dir.RemoveAll(e.Name()); err != nil {`, `if err := dir.RemoveAll(e.Name() + "~"); err != nil {`,
 		"listener/rsync", "TestWhatAKilledReceiverLeavesIsSwept"},
-	{"the tree is not compared with what was announced", "listener/batch.go", `found, err := b.check(ctx, t, b.expected(b.plan.Expect))`, `found, err := []finding(nil), error(nil)`, "listener", "TestUpstreamBehindThenThere"},
+	{"the tree is not compared with what was announced", "listener/check.go", `found, err := b.check(ctx, t, b.expected(b.plan.Expect))`, `found, err := []finding(nil), error(nil)`, "listener", "TestUpstreamBehindThenThere"},
 	{"applied is noted before the tree is compared", "listener/batch.go", "err := b.work(ctx)\n\tif err == nil {\n\t\terr = b.finish(ctx)", "err := b.finish(ctx)\n\tif err == nil {\n\t\terr = b.work(ctx)",
 		"listener", "TestUpstreamBehindThenThere|TestKilledAnywhereResumes"},
 	{"a batch is not brought to disk", "listener/tree.go", `errors.Join(unix.Syncfs(int(f.Fd())), f.Close())`, `f.Close()`, "listener", "TestWhatIsAppliedIsOnDisk"},

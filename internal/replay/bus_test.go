@@ -1,13 +1,10 @@
 package replay_test
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +31,7 @@ func soakOver(t *testing.T, buses ...string) {
 	}
 	makeTree(t, tree, 500)
 	d := shortDay
-	d.seed, d.lasts, d.falls, d.crowd = number(t, envSeed, 1), 15*time.Second, time.Second, 0
+	d.seed, d.lasts, d.falls, d.crowd = number(t, envSeed, 1), 15*time.Second, time.Duration(len(buses))*time.Second, 0
 	w := newWorld(t, dir, tree, d.seed)
 	w.over(buses...)
 	w.play(d)
@@ -43,7 +40,12 @@ func soakOver(t *testing.T, buses ...string) {
 // buses are the transports that a soak may go by.
 var buses = []string{"hub", "amqp", "ssh", "irc", "mail"}
 
-// A killable is a server beside the daemons.
+// A server is one beside the daemons, which a transport needs.
+type server struct {
+	bus string
+	killable
+}
+
 type killable interface {
 	Kill()
 	Start()
@@ -116,7 +118,7 @@ func (w *world) writeFile(file, text string) {
 func (w *world) amqp() section {
 	w.t.Helper()
 	broker := testenv.StartRabbitMQ(w.t, testenv.RabbitMQOptions{})
-	w.servers = append(w.servers, broker)
+	w.servers = append(w.servers, server{"amqp", broker})
 	broker.VHost(vhost)
 	b := amqp.DefaultMasterConfig().Broker
 	b.Servers, b.VHost, b.User, b.Password = []string{broker.URL()}, vhost, broker.User, config.NewSecret(broker.Password)
@@ -126,7 +128,7 @@ func (w *world) amqp() section {
 	broker.Sync()
 	secret := filepath.Join(w.dir, "broker.password")
 	w.writeFile(secret, broker.Password+"\n")
-	text := fmt.Sprintf("[transport.amqp]\nservers = [%q]\nvhost = %q\nuser = %q\npassword_file = %q\n", broker.URL(), vhost, broker.User, secret)
+	text := fmt.Sprintf("[transport.amqp]\nservers = [%q]\nvhost = %q\nuser = %q\npassword_file = %q\nretry_max = \"2s\"\n", broker.URL(), vhost, broker.User, secret)
 	return section{text, func(*mirror) string { return text }}
 }
 
@@ -154,9 +156,9 @@ func (w *world) ssh() section {
 // irc starts an ngIRCd that lets everybody talk as fast as they like.
 func (w *world) irc() section {
 	w.t.Helper()
-	server := testenv.StartNgIRCd(w.t, testenv.IRCOptions{})
-	w.servers = append(w.servers, server)
-	text := fmt.Sprintf("[transport.irc]\ntls = false\nservers = [\"127.0.0.1:%d\"]\nrate = 50\nburst = 50\n", server.Port)
+	ngircd := testenv.StartNgIRCd(w.t, testenv.IRCOptions{})
+	w.servers = append(w.servers, server{"irc", ngircd})
+	text := fmt.Sprintf("[transport.irc]\ntls = false\nservers = [\"127.0.0.1:%d\"]\nrate = 50\nburst = 50\n", ngircd.Port)
 	return section{text + "news = false\n", func(*mirror) string { return text }}
 }
 
@@ -167,73 +169,10 @@ func (w *world) mail() section {
 	for _, m := range w.mirrors {
 		names, to = append(names, m.name), append(to, m.name+"@lmtp.test")
 	}
-	server := testenv.StartPostfix(w.t, testenv.PostfixOptions{Sockets: names})
-	w.servers = append(w.servers, server)
+	postfix := testenv.StartPostfix(w.t, testenv.PostfixOptions{Sockets: names})
+	w.servers = append(w.servers, server{"mail", postfix})
 	text := func(name string, to ...string) string {
-		return fmt.Sprintf("[transport.mail]\nsmtp = %q\ntls = \"none\"\nfrom = %q\nto = %s\nlmtp = %q\n", server.Addr(), name+"@lmtp.test", quoted(to), server.Socket(name))
+		return fmt.Sprintf("[transport.mail]\nsmtp = %q\ntls = \"none\"\nfrom = %q\nto = %s\nlmtp = %q\n", postfix.Addr(), name+"@lmtp.test", quoted(to), postfix.Socket(name))
 	}
 	return section{text("hub", to...), func(m *mirror) string { return text(m.name, "hub@lmtp.test") }}
-}
-
-// breaking kills one of the servers at random moments and starts it again, until ctx ends. Afterwards all run.
-func (w *world) breaking(ctx context.Context, seed uint64, every time.Duration) (kills int) {
-	rng := rand.New(rand.NewPCG(seed, 4))
-	for ; ; kills++ {
-		select {
-		case <-ctx.Done():
-			return kills
-		case <-time.After(time.Duration(rng.Int64N(int64(2 * every)))):
-		}
-		server := w.servers[rng.IntN(len(w.servers))]
-		server.Kill()
-		server.Start()
-	}
-}
-
-// checkLogs looks at what the agents have logged: each has heard of changes by each bus, and no serial was applied twice.
-func (w *world) checkLogs() {
-	w.t.Helper()
-	for _, m := range w.mirrors {
-		text, err := os.ReadFile(w.log("agent-" + m.name))
-		if err != nil {
-			w.t.Error(err)
-			continue
-		}
-		heard, last := map[string]int{}, int64(-1) // the first comparison is of serial 0
-		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, " msg=heard ") || strings.Contains(line, " msg=ignored ") {
-				heard[word(line, "transport")]++
-			}
-			if !strings.Contains(line, " msg=applied ") {
-				continue
-			}
-			n := serialIn(line)
-			if n <= last {
-				w.t.Errorf("%s has applied serial %d after %d: %s", m.name, n, last, line)
-			}
-			last = n
-		}
-		for _, bus := range w.buses {
-			if heard[bus] == 0 || last < 1 {
-				w.t.Errorf("%s has heard of %d changes by %s and applied up to serial %d", m.name, heard[bus], bus, last)
-			}
-		}
-		w.t.Logf("%s: heard of by %v", m.name, heard)
-	}
-}
-
-// serialIn is the serial that a line of a log is about, -1 if it names none.
-func serialIn(line string) int64 {
-	n, err := strconv.ParseInt(word(line, "serial"), 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
-// word is what a line of a log says of key.
-func word(line, key string) string {
-	_, rest, _ := strings.Cut(line, " "+key+"=")
-	value, _, _ := strings.Cut(rest, " ")
-	return strings.TrimSpace(value)
 }

@@ -146,6 +146,21 @@ func (d *Day) crowd(b *Batch) error {
 	return nil
 }
 
+// grow fills a new tree of directories, faster than anybody sees them appear.
+func (d *Day) grow(b *Batch) error {
+	top := path.Join(d.someDir(), d.fresh("tree"))
+	for range 10 + d.rng.IntN(40) {
+		dir := top
+		for range d.rng.IntN(5) {
+			dir = path.Join(dir, string(rune('a'+d.rng.IntN(4))))
+		}
+		if err := d.fill(b, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // release adds content and writes the index that names it.
 func (d *Day) release(b *Batch) error {
 	if err := d.add(b); err != nil {

@@ -81,14 +81,19 @@ func (c Claim) Append(file string) error {
 	return errors.Join(err, f.Close())
 }
 
-// claims are what was announced so far, read from a file that grows.
+// claims are what was announced so far, read from a file that grows or, if exported is set, from what the master exports.
 type claims struct {
 	file   string
 	offset int64
-	list   []claim
-	last   map[string]told // by path, what was said of it last
-	paths  []string        // the keys of last
-	done   []serial
+
+	exported string // folder .mirrorbus of the master
+	epoch    event.Epoch
+	upTo     event.Serial // that were read
+
+	list  []claim
+	last  map[string]told // by path, what was said of it last
+	paths []string        // the keys of last
+	done  []serial
 }
 
 // A serial is how many claims had been made when it was given out.
@@ -97,8 +102,8 @@ type serial struct {
 	claims int
 }
 
-// upTo is how many claims a mirror that has applied a serial has dealt with.
-func (c *claims) upTo(applied event.Serial) int {
+// dealt is how many claims a mirror that has applied a serial has dealt with.
+func (c *claims) dealt(applied event.Serial) int {
 	for _, s := range slices.Backward(c.done) {
 		if s.is <= applied {
 			return s.claims
@@ -109,9 +114,29 @@ func (c *claims) upTo(applied event.Serial) int {
 
 // A claim is a Claim as coverage needs it.
 type claim struct {
+	all    bool            // anything may have changed
 	named  map[string]bool // paths, and directories above one, which get the master's attributes
 	whole  map[string]bool // paths that speak for what is below
 	levels map[string]bool // directories so many names of which are announced that a mirror may read them instead
+	crowd  map[string]int  // how many names of a directory are announced
+}
+
+func newClaim() claim {
+	return claim{named: map[string]bool{}, whole: map[string]bool{}, levels: map[string]bool{}, crowd: map[string]int{}}
+}
+
+// name adds a path; whole says that it speaks for what is below it, too.
+func (c claim) name(p string, whole bool) {
+	if whole {
+		c.whole[p] = true
+	}
+	dir := path.Dir(p)
+	if c.crowd[dir]++; c.crowd[dir] >= crowded {
+		c.levels[dir] = true
+	}
+	for ; p != "." && !c.named[p]; p = path.Dir(p) {
+		c.named[p] = true
+	}
 }
 
 type told struct {
@@ -124,6 +149,9 @@ const crowded = 200
 
 // read takes in what was written since.
 func (c *claims) read() error {
+	if c.exported != "" {
+		return c.follow()
+	}
 	f, err := os.Open(c.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -158,27 +186,14 @@ func (c *claims) take(x Claim) {
 		c.done = append(c.done, serial{x.Serial, len(c.list)})
 		return
 	}
-	one := claim{map[string]bool{}, map[string]bool{}, map[string]bool{}}
-	crowd := map[string]int{}
+	one := newClaim()
 	for i, n := range x.Names {
 		name := trigger.ParseName(string(n))
-		p := name.Path
-		if name.Op != event.Meta && name.Op != event.Write {
-			one.whole[p] = true
+		one.name(name.Path, name.Op != event.Meta && name.Op != event.Write || x.Facts[i].kind() != event.ModeDir)
+		if _, known := c.last[name.Path]; !known {
+			c.paths = append(c.paths, name.Path)
 		}
-		if x.Facts[i].kind() != event.ModeDir {
-			one.whole[p] = true
-		}
-		if crowd[path.Dir(p)]++; crowd[path.Dir(p)] >= crowded {
-			one.levels[path.Dir(p)] = true
-		}
-		if _, known := c.last[p]; !known {
-			c.paths = append(c.paths, p)
-		}
-		c.last[p] = told{len(c.list), x.Facts[i]}
-		for ; p != "." && !one.named[p]; p = path.Dir(p) {
-			one.named[p] = true
-		}
+		c.last[name.Path] = told{len(c.list), x.Facts[i]}
 	}
 	c.list = append(c.list, one)
 }
@@ -187,7 +202,7 @@ func (c *claims) take(x Claim) {
 // what is gone.
 func (c *claims) covers(p string, from int, subset bool) bool {
 	for _, one := range c.list[from:] {
-		if subset && one.named[path.Dir(p)] {
+		if one.all || subset && one.named[path.Dir(p)] {
 			return true
 		}
 		if one.named[p] || one.levels[path.Dir(p)] {

@@ -16,8 +16,8 @@ import (
 // A supervised daemon is started again whenever it ends, as systemd would. That it ends by itself is noted.
 type supervised struct {
 	name string
-	argv []string
-	mark string // NAME=VALUE in its environment and in that of all it starts
+	argv []string // changed under mu once it runs
+	mark string   // NAME=VALUE in its environment and in that of all it starts
 	log  string
 	note func(format string, args ...any)
 
@@ -64,12 +64,12 @@ func (d *supervised) start() (<-chan error, error) {
 		return nil, err
 	}
 	defer log.Close() //nolint:errcheck // the child has its own
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	cmd := exec.Command(d.argv[0], d.argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), d.mark)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -91,6 +91,20 @@ func (d *supervised) kill(pause time.Duration) error {
 		return err
 	}
 	return nil
+}
+
+// become changes what is started the next time.
+func (d *supervised) become(argv []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.argv = argv
+}
+
+// signal sends the daemon, and nothing that it started, a signal that does not end it.
+func (d *supervised) signal(s syscall.Signal) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cmd.Process.Signal(s)
 }
 
 func (d *supervised) stop(done <-chan error) {

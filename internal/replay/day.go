@@ -87,7 +87,7 @@ var kinds = []struct {
 	{"touch", 2, (*Day).touch}, {"remove", 6, (*Day).remove}, {"remove directory", 3, (*Day).removeDir}, {"rename", 5, (*Day).rename},
 	{"rename directory", 3, (*Day).renameDir}, {"chmod", 4, (*Day).chmod}, {"chmod directory", 4, (*Day).chmodDir},
 	{"change type", 5, (*Day).changeType}, {"link", 4, (*Day).link}, {"break link", 2, (*Day).breakLink}, {"odd names", 5, (*Day).odd},
-	{"crowd", 1, (*Day).crowd}, {"release", 3, (*Day).release}, {"issue", 12, (*Day).issue}, {"hide", 3, (*Day).hide},
+	{"crowd", 1, (*Day).crowd}, {"new tree", 2, (*Day).grow}, {"release", 3, (*Day).release}, {"issue", 12, (*Day).issue}, {"hide", 3, (*Day).hide},
 }
 
 // Next makes the next changes: mostly one, sometimes some together, or a flip of something that is hidden.

@@ -4,5 +4,7 @@
 // A [Day] changes the tree and says what it touched; it knows nothing of announcements, mirrors or processes. Another kind of change is one
 // method and one line in the table of [Day.Next].
 //
+// Another test lets the program watch the tree instead of being told, while watcher and hub are killed and the kernel's queue of events overflows.
+//
 // A [Watch] is the reader: it looks at the mirrors all the time, from a process of its own, and knows of the master only what was announced.
 package replay

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 )
@@ -100,15 +102,15 @@ type entry struct {
 const perRound = 3000
 
 // drift compares a part of the tree with what was there at the last turn: what differs must have been announced since (I2).
-func (x *watcher) drift(m *watched) error {
-	since := x.claims.upTo(m.applied)
+func (x *watcher) drift(ctx context.Context, m *watched) error {
+	since := x.claims.dealt(m.applied)
 	if len(m.todo) == 0 {
 		m.todo = []string{"."}
 	}
 	for left := perRound; left > 0 && len(m.todo) > 0; {
 		dir := m.todo[len(m.todo)-1]
 		m.todo = m.todo[:len(m.todo)-1]
-		n, err := x.driftIn(m, dir, since)
+		n, err := x.driftIn(ctx, m, dir, since)
 		if err != nil {
 			return err
 		}
@@ -120,7 +122,7 @@ func (x *watcher) drift(m *watched) error {
 	return nil
 }
 
-func (x *watcher) driftIn(m *watched, dir string, since int) (int, error) {
+func (x *watcher) driftIn(ctx context.Context, m *watched, dir string, since int) (int, error) {
 	entries, err := os.ReadDir(filepath.Join(m.Tree, dir))
 	if gone(err) {
 		return 0, nil // its parent tells
@@ -145,7 +147,7 @@ func (x *watcher) driftIn(m *watched, dir string, since int) (int, error) {
 		x.Paths++
 		now[e.Name()] = entry{f, since}
 		if was := before[e.Name()]; was.fact != f && (known || m.turns > 0) {
-			if err := x.explained(m, p, was, f); err != nil {
+			if err := x.explained(ctx, m, p, was, f); err != nil {
 				return 0, err
 			}
 		}
@@ -158,7 +160,7 @@ func (x *watcher) driftIn(m *watched, dir string, since int) (int, error) {
 			continue
 		}
 		p := path.Join(dir, name)
-		if err := x.explained(m, p, was, Fact{}); err != nil {
+		if err := x.explained(ctx, m, p, was, Fact{}); err != nil {
 			return 0, err
 		}
 		m.forget(p)
@@ -167,16 +169,26 @@ func (x *watcher) driftIn(m *watched, dir string, since int) (int, error) {
 	return len(entries), nil
 }
 
-// explained makes sure that a change was announced. The claims are read after the change was seen: it cannot come before what announces it.
-func (x *watcher) explained(m *watched, p string, was entry, is Fact) error {
-	if err := x.claims.read(); err != nil {
-		return err
-	}
+// explained makes sure that a change was announced. The claims are read after the change was seen: it cannot come before what announces it. Only the export
+// of that may come later.
+func (x *watcher) explained(ctx context.Context, m *watched, p string, was entry, is Fact) error {
 	x.Changes++
-	if !x.claims.covers(p, was.since, len(m.Filter) > 0) {
-		x.violation("I2", m, "%q was %+v and is %+v, and nothing since claim %d of %d says so", p, was.fact, is, was.since, len(x.claims.list))
+	for late := time.Now().Add(exportTime); ; {
+		if err := x.claims.read(); err != nil {
+			return err
+		}
+		if x.claims.covers(p, was.since, len(m.Filter) > 0) {
+			return nil
+		}
+		if x.claims.exported == "" || time.Now().After(late) || ctx.Err() != nil {
+			x.violation("I2", m, "%q was %+v and is %+v, and nothing since claim %d of %d says so", p, was.fact, is, was.since, len(x.claims.list))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
-	return nil
 }
 
 // forget drops what is known of a directory and of those below.
@@ -198,7 +210,7 @@ func (x *watcher) proofs(m *watched) error {
 	if len(x.claims.paths) == 0 {
 		return nil
 	}
-	dealt := x.claims.upTo(max(m.applied, m.reported))
+	dealt := x.claims.dealt(max(m.applied, m.reported))
 	for range perProof {
 		p := x.claims.paths[x.rng.IntN(len(x.claims.paths))]
 		if x.claims.last[p].at >= dealt {

@@ -159,22 +159,14 @@ func (w *world) wait(ctx context.Context, bound time.Duration) (trigger.Progress
 
 // current waits until the hub says that every mirror is current.
 func (w *world) current(ctx context.Context, bound time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return until(ctx, bound, func() error {
 		var s trigger.Status
 		err := control.NewClient(w.socket()).Do(ctx, "GET", "/v1/status", nil, &s)
-		if err == nil && isCurrent(s, len(w.mirrors)) {
-			return nil
+		if err == nil && !isCurrent(s, len(w.mirrors)) {
+			err = fmt.Errorf("not all are current: %+v", s.Modules)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not current within %s: %w: %+v", bound, err, s.Modules)
-		case <-tick.C:
-		}
-	}
+		return err
+	})
 }
 
 func isCurrent(s trigger.Status, mirrors int) bool {

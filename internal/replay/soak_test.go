@@ -23,7 +23,7 @@ const (
 	envMinutes = "MIRRORBUS_SOAK_MINUTES" // how long changes are made, 5 by default
 	envSeed    = "MIRRORBUS_SOAK_SEED"    // 1 by default
 	envBus     = "MIRRORBUS_SOAK_BUS"     // "hub", which is the default, another transport, or "all": their servers are killed all the time
-	envDir     = "MIRRORBUS_SOAK_DIR"     // where everything lies, and stays afterwards; a temporary folder by default
+	envDir     = "MIRRORBUS_SOAK_DIR"     // where everything lies, and stays afterwards; by default a temporary folder, which stays if the test fails
 )
 
 // A day is how long a soak takes and how hard it is.
@@ -32,7 +32,7 @@ type day struct {
 	lasts time.Duration // changes are made for so long
 	pause time.Duration // at most so long after every other change
 	kills time.Duration // a daemon is killed about so often
-	falls time.Duration // and the broker, if there is one, so long after it has come up
+	falls time.Duration // and each server beside them about so long after it has come up
 	bound time.Duration // a mirror may take so long to have everything, first and last
 	keeps int           // replay.Day.Keeps
 	crowd int           // entries of the directory that is flipped for the measurement; 0: nothing is measured
@@ -48,29 +48,8 @@ var shortDay = day{lasts: 75 * time.Second, pause: 800 * time.Millisecond, kills
 // what a full rsync would make it.
 func TestSoak(t *testing.T) {
 	testenv.Need(t, "rsync")
-	d := shortDay
-	d.seed = number(t, envSeed, 1)
-	dir := os.Getenv(envDir)
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	tree := filepath.Join(dir, "master", "tree")
-	if err := os.MkdirAll(tree, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t}
-	if from := os.Getenv(envTree); from != "" {
-		d.lasts, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 10*time.Minute, 10_000
-		d.stuck = 3 * time.Minute
-		d.pause, d.kills = 3*time.Second, 15*time.Second // a run over such a tree takes seconds, and one that is always killed gets nowhere
-		d.keeps = 20                                     // some minutes; a mirror that needs longer for a batch than what an index names is there for never gets a whole one
-		for _, one := range strings.Split(from, ":") {
-			w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
-		}
-	} else {
-		makeTree(t, tree, 2500)
-	}
-	w = newWorld(t, dir, tree, d.seed)
+	d, dir, tree := setUp(t, shortDay)
+	w := newWorld(t, dir, tree, d.seed)
 	switch bus := os.Getenv(envBus); bus {
 	case "", "hub":
 	case "all":
@@ -79,6 +58,51 @@ func TestSoak(t *testing.T) {
 		w.over(bus)
 	}
 	w.play(d)
+}
+
+// setUp makes a folder, and a master's tree in it: a copy of what the environment names, for a day as long as that says, or a small one for the short day.
+func setUp(t *testing.T, short day) (d day, dir, tree string) {
+	t.Helper()
+	d, dir = short, folder(t)
+	d.seed = number(t, envSeed, 1)
+	tree = filepath.Join(dir, "master", "tree")
+	if err := os.MkdirAll(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	from := os.Getenv(envTree)
+	if from == "" {
+		makeTree(t, tree, 2500)
+		return d, dir, tree
+	}
+	d.lasts, d.bound, d.crowd = time.Duration(number(t, envMinutes, 5))*time.Minute, 10*time.Minute, 10_000
+	d.stuck = 3 * time.Minute
+	d.pause, d.kills = 3*time.Second, 15*time.Second // a run over such a tree takes seconds, and one that is always killed gets nowhere
+	d.keeps = 20                                     // some minutes; a mirror that needs longer for a batch than what an index names is there for never gets a whole one
+	w := &world{t: t}
+	for one := range strings.SplitSeq(from, ":") {
+		w.need("rsync", "-aH", "--no-devices", "--no-specials", one, tree+"/")
+	}
+	return d, dir, tree
+}
+
+// folder is where everything lies. It stays if the environment names it, or the test fails.
+func folder(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv(envDir); dir != "" {
+		return dir
+	}
+	dir, err := os.MkdirTemp("", "mirrorbus-soak-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("everything is left in %s", dir)
+		} else if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
@@ -96,18 +120,18 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // play runs the day, compares, measures, compares again, and ends everything.
 func (w *world) play(d day) {
+	w.perform(d, func(ctx context.Context) error { return w.stages(ctx, d) })
+}
+
+// perform keeps the daemons running and looks at what they say of themselves while stages lasts.
+func (w *world) perform(d day, stages func(context.Context) error) {
 	ctx, stop := context.WithCancel(w.t.Context())
 	var daemons sync.WaitGroup
-	all := []*supervised{w.hub}
-	for _, m := range w.mirrors {
-		all = append(all, m.agent)
-	}
-	for _, s := range all {
+	for _, s := range w.daemons() {
 		daemons.Go(func() { s.run(ctx) })
 	}
 	daemons.Go(func() { w.watch(ctx) })
-	err := w.stages(ctx, d)
-	if err != nil {
+	if err := stages(ctx); err != nil {
 		w.t.Error(err)
 	}
 	stop()
@@ -131,12 +155,27 @@ func (w *world) play(d day) {
 	}
 }
 
+// daemons are all that run, the hub first.
+func (w *world) daemons() []*supervised {
+	all := []*supervised{w.hub}
+	if w.source != nil {
+		all = append(all, w.source)
+	}
+	for _, m := range w.mirrors {
+		all = append(all, m.agent)
+	}
+	return all
+}
+
 func (w *world) stages(ctx context.Context, d day) error {
 	start := time.Now()
 	if err := w.current(ctx, d.bound); err != nil {
 		return fmt.Errorf("first sync: %w", err)
 	}
 	w.t.Logf("first sync of all mirrors: %.1f s", time.Since(start).Seconds())
+	if err := w.connected(ctx, d.bound); err != nil {
+		return err
+	}
 	watching, err := w.startWatcher()
 	if err != nil {
 		return err
@@ -148,8 +187,11 @@ func (w *world) stages(ctx context.Context, d day) error {
 	return errors.Join(err, w.endWatcher(watching))
 }
 
-// settled waits until every mirror has everything, compares and measures.
+// settled waits until every transport works again and every mirror has everything, compares and measures.
 func (w *world) settled(ctx context.Context, d day) error {
+	if err := w.everyWay(ctx); err != nil {
+		return err
+	}
 	start := time.Now()
 	if _, err := w.wait(ctx, d.bound); err != nil {
 		return err
@@ -181,9 +223,9 @@ func (w *world) changes(ctx context.Context, d day) error {
 	var killer sync.WaitGroup
 	var kills map[string]int
 	killer.Go(func() { kills = w.killing(killing, d.seed, d.kills) })
-	falls := 0
-	if len(w.servers) > 0 {
-		killer.Go(func() { falls = w.breaking(killing, d.seed, d.falls) })
+	falls := make([]int, len(w.servers))
+	for i, s := range w.servers {
+		killer.Go(func() { falls[i] = s.breaking(killing, d.seed+uint64(i), d.falls) })
 	}
 	rng := rand.New(rand.NewPCG(d.seed, 3))
 	batches := 0
@@ -201,7 +243,10 @@ func (w *world) changes(ctx context.Context, d day) error {
 	for _, a := range w.said {
 		names += len(a.names)
 	}
-	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v, of their servers %d", d.seed, batches, len(w.said), names, kills, falls)
+	for i, s := range w.servers {
+		kills["server of "+s.bus] = falls[i]
+	}
+	w.t.Logf("seed %d: %d batches, %d announcements of %d names, kills %v", d.seed, batches, len(w.said), names, kills)
 	return err
 }
 
@@ -251,13 +296,9 @@ func (w *world) tell(ctx context.Context, made *replay.Day, b replay.Batch) erro
 
 // explain prints what helps to understand a failure.
 func (w *world) explain(d day) {
-	w.t.Logf("again: %s=%d %s=%q %s=%s", envSeed, d.seed, envTree, os.Getenv(envTree), envBus, strings.Join(w.buses, "+"))
-	names := []string{"hub"}
-	for _, m := range w.mirrors {
-		names = append(names, "agent-"+m.name)
-	}
-	for _, n := range names {
-		w.t.Logf("--- end of the log of %s ---\n%s", n, tail(w.log(n), 5000))
+	w.t.Logf("again: %s=%d %s=%q %s=%q %s=%s", envSeed, d.seed, envTree, os.Getenv(envTree), envMinutes, os.Getenv(envMinutes), envBus, strings.Join(w.buses, "+"))
+	for _, s := range w.daemons() {
+		w.t.Logf("--- end of the log of %s ---\n%s", s.name, tail(s.log, 5000))
 	}
 	w.t.Logf("--- end of the log of rsyncd ---\n%s", end(w.rsyncd.Log(), 1000))
 }

@@ -15,10 +15,11 @@ import (
 
 // A Watch is what a watcher looks at: mirrors as their readers see them, and what their daemons say.
 type Watch struct {
-	Master  string // tree
-	Claims  string // file, see Claim.Append
-	Hub     string // socket
-	Mirrors []Watched
+	Master   string // tree
+	Claims   string // file, see Claim.Append
+	Exported string // folder .mirrorbus of the master, in the place of Claims: what was announced is what is exported. Then there are no proofs
+	Hub      string // socket
+	Mirrors  []Watched
 }
 
 // A Watched is one mirror.
@@ -91,7 +92,7 @@ func (w Watch) Run(ctx context.Context, ready func() error) (Figures, error) {
 }
 
 func newWatcher(w Watch) (*watcher, error) {
-	x := &watcher{claims: claims{file: w.Claims}, master: w.Master, hub: w.Hub, rng: rand.New(rand.NewPCG(1, 4))}
+	x := &watcher{claims: claims{file: w.Claims, exported: w.Exported}, master: w.Master, hub: w.Hub, rng: rand.New(rand.NewPCG(1, 4))}
 	for _, m := range w.Mirrors {
 		rules, err := filter.Parse(m.Filter)
 		if err != nil {
@@ -120,13 +121,21 @@ func (x *watcher) round(ctx context.Context) error {
 	x.heard(ctx)
 	for _, m := range x.mirrors {
 		x.said(ctx, m)
-		for _, look := range []func(*watched) error{x.indexes, x.drift, x.proofs} {
-			if err := look(m); err != nil {
-				return fmt.Errorf("watch %s: %w", m.Name, err)
-			}
+		if err := x.look(ctx, m); err != nil {
+			return fmt.Errorf("watch %s: %w", m.Name, err)
 		}
 	}
 	return nil
+}
+
+func (x *watcher) look(ctx context.Context, m *watched) error {
+	if err := x.indexes(m); err != nil {
+		return err
+	}
+	if err := x.drift(ctx, m); err != nil {
+		return err
+	}
+	return x.proofs(m)
 }
 
 // heard asks the hub what mirrors have reported.

@@ -34,12 +34,15 @@ type world struct {
 	mark    string
 	rsyncd  *testenv.Rsyncd
 	hub     *supervised
-	buses   []string   // what everything goes by
-	servers []killable // that these need
+	source  *supervised // the program's watch; nil where what changes is published
+	buses   []string    // what everything goes by
+	servers []server    // that these need
 	mirrors []*mirror
 	claims  string // file, see replay.Claim
 	said    []announced
 	bound   atomic.Uint64 // no serial above this was announced
+	bursts  int           // of changes that the kernel could not tell all of
+	whole   event.Serial  // the first that was announced when all servers ran again; 0: none of them was killed
 
 	mu    sync.Mutex
 	notes []string // what must not happen
@@ -51,6 +54,7 @@ type mirror struct {
 	filter          []string // its subset
 	allLinks        bool     // takes symbolic links that leave the tree, too
 	second          bool     // pulls from another mirror
+	hears           []string // by which transports; nil: by all buses of the world
 	agent           *supervised
 
 	seen   event.Serial // the watcher's: what was applied, since when, on which stages, the longest time without progress, and the reason
@@ -83,11 +87,25 @@ func (w *world) fault(format string, args ...any) {
 	}
 }
 
-// newWorld builds the program and enrols mirrors of the tree by the program's own commands: one that is empty, one with a subset that was filled by
-// plain rsync, one that pulls through ssh, and one behind the first, which takes all links so that those behind it find them.
+// newWorld enrols mirrors of the tree: one that is empty, one with a subset that was filled by plain rsync, one that pulls through ssh, and one behind the
+// first, which takes all links so that those behind it find them.
 func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, tree: tree, buses: []string{"hub"}, program: filepath.Join(dir, "mirrorbus"), claims: filepath.Join(dir, "claims"), mark: "MIRRORBUS_SOAK_RUN=" + dir}
+	w, join := newMaster(t, dir, tree)
+	subset := &mirror{name: "subset", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
+	for _, m := range []*mirror{{name: "empty", allLinks: true}, subset, {name: "shell", allLinks: true}, {name: "tier2", second: true}} {
+		w.enrol(m, join)
+	}
+	w.pullThroughShell(w.mirrors[2])
+	w.behind(w.mirrors[3], w.mirrors[0])
+	w.need("rsync", append(append([]string{"-aH"}, w.filters(subset)...), w.rsyncd.URL(module)+"/", subset.tree+"/")...)
+	return w
+}
+
+// newMaster builds the program, and makes a master of the tree by the program's own commands. join is the word for those who join.
+func newMaster(t *testing.T, dir, tree string) (w *world, join string) {
+	t.Helper()
+	w = &world{t: t, dir: dir, tree: tree, buses: []string{"hub"}, program: filepath.Join(dir, "mirrorbus"), claims: filepath.Join(dir, "claims"), mark: "MIRRORBUS_SOAK_RUN=" + dir}
 	build := []string{"build", "-o", w.program}
 	if os.Getenv("MIRRORBUS_SOAK_RACE") == "1" {
 		build = append(build, "-race")
@@ -98,17 +116,15 @@ func newWorld(t *testing.T, dir, tree string, seed uint64) *world {
 	master := filepath.Join(dir, "master")
 	out := w.need(w.program, "init", "master", "--dir", filepath.Join(master, "etc"), "--state", filepath.Join(master, "state"), "--socket", w.socket(),
 		"--listen", hub, "--address", hub, "--rsync", strings.TrimSuffix(w.rsyncd.URL(""), "/"), "--module", module+"="+tree)
-	join := regexp.MustCompile(`mirrorbus-join1\.[\w-]+`).FindString(out)
 	w.hub = w.daemon("hub", "hub", w.config())
-	subset := &mirror{name: "subset", filter: append([]string{"- *.skip"}, someFolders(t, tree, seed)...)}
-	for _, m := range []*mirror{{name: "empty", allLinks: true}, subset, {name: "shell", allLinks: true}, {name: "tier2", second: true}} {
-		w.enrol(m, join)
-	}
-	w.pullThroughShell(w.mirrors[2])
-	first := testenv.StartRsyncd(t, testenv.RsyncdOptions{}, testenv.Module{Name: module, Path: w.mirrors[0].tree})
-	w.edit(w.mirrors[3], w.rsyncd.URL(module), first.URL(module))
-	w.need("rsync", append(append([]string{"-aH"}, w.filters(subset)...), w.rsyncd.URL(module)+"/", subset.tree+"/")...)
-	return w
+	return w, regexp.MustCompile(`mirrorbus-join1\.[\w-]+`).FindString(out)
+}
+
+// behind lets a mirror pull from another one, as that serves others.
+func (w *world) behind(m, above *mirror) {
+	w.t.Helper()
+	served := testenv.StartRsyncd(w.t, testenv.RsyncdOptions{}, testenv.Module{Name: module, Path: above.tree})
+	w.edit(m, w.rsyncd.URL(module), served.URL(module))
 }
 
 func (w *world) daemon(name, verb, config string) *supervised {

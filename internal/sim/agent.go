@@ -110,7 +110,13 @@ func (a *agent) wantLook(at time.Time) {
 }
 
 func (a *agent) view() pace.View {
-	return pace.View{Snapshot: a.box.look(), Now: a.now(), Look: a.look, Looked: a.looked, Lost: a.lost}
+	v := pace.View{Snapshot: a.box.look(), Now: a.now(), Look: a.look, Looked: a.looked, Lost: a.lost}
+	if a.w.o.Bug == HoldIgnored && v.Head != nil {
+		h := *v.Head
+		h.Hold = 0
+		v.Head = &h
+	}
+	return v
 }
 
 // state is the word in the agent's own status.

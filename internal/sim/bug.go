@@ -19,5 +19,6 @@ const (
 	NoJitter           Bug = "all wait the same time"                                                      // I6
 	TrustAnybody       Bug = "signatures are not looked at"                                                // I8
 	DeafIsCurrent      Bug = "an expired head counts as fresh"                                             // I9
+	HoldIgnored        Bug = "a compose on the master is not waited for"                                   // Hold
 	FlipAtOnce         Bug = "a flip does not wait for its time"                                           // Flip
 )

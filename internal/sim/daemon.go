@@ -78,10 +78,19 @@ func (a *agent) ask(then func(*inbox.Head, outcome)) {
 			h = *old
 		}
 		h.At, h.Via = a.now(), inbox.ViaUpstream
-		if a.box.putHead(h) == inbox.Equivocation {
+		switch a.box.putHead(h) {
+		case inbox.Equivocation:
 			a.report(standingBlocked(a))
 			then(nil, outcome{again: true})
 			return
+		case inbox.Frozen:
+			then(nil, outcome{failed: &pace.Failure{Cause: pace.Outdated, Error: "the upstream's head has expired long ago"}})
+			return
+		case inbox.Old:
+			if h.Epoch != a.box.m.Epoch && h.Epoch != a.box.head.Epoch {
+				then(nil, outcome{failed: &pace.Failure{Cause: pace.Outdated, Error: "the upstream's head is of an epoch that was replaced"}})
+				return
+			}
 		}
 		then(&h, outcome{})
 	})

@@ -73,6 +73,9 @@ func (l *link) replay() {
 	m := l.a.w.master
 	e, at := m.era(), l.a.box.m
 	last := event.Serial(len(e.log))
+	if m.composing.under {
+		l.down(message{by: "master", head: m.head()})
+	}
 	if at.Epoch == e.epoch && at.Applied < last && last-at.Applied <= maxBacklog && at.Applied+1 >= e.kept {
 		for n := at.Applied + 1; n <= last; n++ {
 			l.down(message{by: "master", announcement: &e.log[n-1]})
@@ -249,7 +252,7 @@ func (a *agent) hear(msg message, via string) {
 	if msg.by != "master" && (v == inbox.Stored || v == inbox.Strange) {
 		a.w.broken("I8", "%s stored what %s signed", a.name, msg.by)
 	}
-	if v == inbox.TooFar || v == inbox.Strange {
+	if v == inbox.TooFar || v == inbox.Strange || v == inbox.Frozen {
 		a.wantLook(now)
 	}
 	if v == inbox.Equivocation {

@@ -58,6 +58,8 @@ type master struct {
 	records  map[string]collector.Record
 	links    []*link // by agent
 	arrivals []time.Duration
+
+	composing composing
 }
 
 func newMaster(w *World) *master {
@@ -138,6 +140,7 @@ func (m *master) head() *inbox.Head {
 	if h.Serial > 0 {
 		h.Last = e.log[h.Serial-1].Digest
 	}
+	m.hold(&h)
 	return &inbox.Head{Head: h, Line: h.Text()}
 }
 
@@ -198,6 +201,7 @@ func (m *master) publish(a event.Announcement, set []change) {
 	}
 	w.after(takes, func() {
 		switch {
+		case m.life == life && m.gather(a, set):
 		case m.life == life:
 			m.commit(a, set)
 		case w.o.Bug != AcceptBeforeCommit:

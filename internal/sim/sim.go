@@ -32,6 +32,8 @@ type Options struct {
 	Calm   time.Duration // how long afterwards there are none, and all must come to rest; 0: 90 minutes
 	Every  time.Duration // mean time between two announcements; 0: 2 minutes
 	Bug    Bug
+
+	Compose time.Duration // mean time from one compose to the next; 0: there is none
 }
 
 // A Violation is a rule that was broken: when, by whom, how.
@@ -100,6 +102,7 @@ func newWorld(o Options) *World {
 		w.after(w.upTo(time.Minute), a.start)
 	}
 	w.chaos()
+	w.composes()
 	return w
 }
 

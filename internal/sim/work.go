@@ -16,6 +16,7 @@ func (a *agent) work() time.Time {
 	if act.Do == pace.Wait {
 		return act.At
 	}
+	a.checkHold(v, act)
 	if wait := a.pay(v, act.Costs()); wait > 0 {
 		a.settle(v, act, outcome{failed: &pace.Failure{Cause: pace.Limited, Wait: wait, Error: "limited"}})
 		return a.box.m.Trouble.Next
@@ -85,7 +86,7 @@ func behind(at, want event.Serial) outcome {
 // lookUp asks for the head and takes in a few announcements that follow.
 func (a *agent) lookUp(v pace.View, done func(outcome)) {
 	a.ask(func(h *inbox.Head, o outcome) {
-		if h != nil && v.Epoch != "" && h.Epoch == v.Epoch && h.Serial > v.Through {
+		if h != nil && v.Epoch != "" && h.Epoch == v.Epoch && h.Serial > v.Through && !a.climb(v, h, v.Through+1) {
 			_, o.again = a.takeIn(h, int(v.Through+1))
 		}
 		done(o)
@@ -103,6 +104,8 @@ func (a *agent) journal(v pace.View, done func(outcome)) {
 			done(outcome{again: true})
 		case h.Serial < from:
 			done(behind(h.Serial, v.Top))
+		case a.climb(v, h, from):
+			done(outcome{again: true})
 		default:
 			if news, again := a.takeIn(h, int(from)); news == 0 && !again {
 				a.lost = fmt.Sprintf("the upstream's journal no longer has serial %d", from)
@@ -110,6 +113,22 @@ func (a *agent) journal(v pace.View, done func(outcome)) {
 			done(outcome{again: true})
 		}
 	})
+}
+
+// climb tells whether the manifest is the cheaper way to what is missing, and takes it. Its size is that of the paths there are.
+func (a *agent) climb(v pace.View, h *inbox.Head, from event.Serial) bool {
+	const sample = 256
+	_, wait := a.tuning().Budgets[pace.WorkManifest].Take(a.box.budgets[pace.WorkManifest], v.Now)
+	d := pace.Distance{Missed: h.Serial + 1 - from, Each: 400, Manifest: wait == 0, Fetch: 40 * paths, Names: paths, Near: true}
+	if d.Missed <= sample {
+		return false
+	}
+	rung, why := d.Cheapest()
+	if rung == pace.ByManifest {
+		a.lost = why
+		a.w.note("by manifest", a.id, uint64(h.Serial))
+	}
+	return rung == pace.ByManifest
 }
 
 // compare brings the tree to the upstream's head whatever it is now.
@@ -121,6 +140,9 @@ func (a *agent) compare(v pace.View, done func(outcome)) {
 			return
 		case h.Epoch == v.Epoch && h.Serial < v.Top:
 			done(behind(h.Serial, v.Top))
+			return
+		case a.held():
+			done(outcome{again: true})
 			return
 		}
 		if wait := a.pay(v, pace.WorkManifest); wait > 0 {
@@ -159,7 +181,7 @@ func (a *agent) whole(h *inbox.Head, round int, done func(outcome)) {
 				switch {
 				case next == nil:
 					done(o)
-				case next.Epoch != h.Epoch || next.Serial < h.Serial:
+				case next.Epoch != h.Epoch || next.Serial < h.Serial || a.held():
 					done(outcome{again: true})
 				default:
 					life := a.life
@@ -326,6 +348,8 @@ func (b *batch) explain(done func(outcome)) {
 			done(outcome{again: true})
 		case h.Serial < b.through:
 			done(behind(h.Serial, b.through))
+		case (b.whole || len(b.want) > 0) && a.held():
+			done(outcome{again: true})
 		case !b.whole && h.Serial > b.v.Through:
 			if news, again := a.takeIn(h, int(b.v.Through+1)); news > 0 || again {
 				done(outcome{again: true})

@@ -21,7 +21,7 @@ func (s *IRCServer) startAnope() {
 		}
 	}
 	writeFile(s.t, filepath.Join(dir, "conf/motd"), "test\n")
-	writeFile(s.t, filepath.Join(dir, "conf/services.conf"), anopeConf(dir, s.link))
+	writeFile(s.t, filepath.Join(dir, "conf/services.conf"), anopeConf(dir, s.link, s.Port))
 	log := filepath.Join(dir, "out")
 	s.anope = &server{t: s.t, argv: []string{Need(s.t, "anope"), "--config=services.conf", "--confdir=" + dir + "/conf", "--dbdir=" + dir + "/db", "--logdir=" + dir + "/log",
 		"--localedir=/usr/share/anope/locale", "--modulesdir=/usr/lib/anope", "--nofork"}, logFile: log, limit: 30 * time.Second}
@@ -54,7 +54,11 @@ func (s *IRCServer) Register(t testing.TB, account, password string, client *Cer
 	u := newIRCUser(t, conn, account, "")
 	u.Await(" 001 " + account)
 	u.Send("PRIVMSG NickServ :REGISTER " + password + " " + account + "@mirrorbus.test")
-	u.Await(" 900 ")
+	if s.link != 0 {
+		u.Await(" 900 ")
+	} else {
+		u.Await(" registered")
+	}
 	if client != nil {
 		u.Send("PRIVMSG NickServ :CERT ADD")
 		u.Await("added to")
@@ -63,14 +67,19 @@ func (s *IRCServer) Register(t testing.TB, account, password string, client *Cer
 	u.AwaitEnd()
 }
 
-func anopeConf(dir string, link int) string {
+// anopeConf is for an InspIRCd with a port for servers, or if that is 0 for an ngIRCd, which has one port for all.
+func anopeConf(dir string, link, port int) string {
+	protocol, casemap := "inspircd3", "rfc1459"
+	if link == 0 {
+		protocol, casemap, link = "ngircd", "ascii", port
+	}
 	const nickServ = `command { service = "NickServ"; name = "%s"; command = "nickserv/%s"; }`
 	lines := []string{
 		fmt.Sprintf(`uplink { host = "127.0.0.1"; ipv6 = no; ssl = no; port = %d; password = "linkpass" }`, link),
 		fmt.Sprintf(`serverinfo { name = "services.mirrorbus.test"; description = "Services"; pid = "%s/pid"; motd = "%[1]s/conf/motd" }`, dir),
-		`module { name = "inspircd3"; use_server_side_mlock = yes; use_server_side_topiclock = yes }`,
+		`module { name = "` + protocol + `"; use_server_side_mlock = yes; use_server_side_topiclock = yes }`,
 		`networkinfo { networkname = "test"; nicklen = 30; userlen = 20; hostlen = 64; chanlen = 50; modelistsize = 100; vhost_chars = "abcdefghijklmnopqrstuvwxyz0123456789.-"; allow_undotted_vhosts = false; disallow_start_or_end = ".-" }`,
-		`options { casemap = "rfc1459"; strictpasswords = no; badpasslimit = 0; updatetimeout = 5m; expiretimeout = 30m; readtimeout = 5s; warningtimeout = 4h; timeoutcheck = 3s; retrywait = 2s; seed = 123456 }`,
+		`options { casemap = "` + casemap + `"; strictpasswords = no; badpasslimit = 0; updatetimeout = 5m; expiretimeout = 30m; readtimeout = 5s; warningtimeout = 4h; timeoutcheck = 3s; retrywait = 2s; seed = 123456 }`,
 		`log { target = "services.log"; logage = 7; admin = "*"; override = "*"; commands = "*"; servers = "*"; users = "connect disconnect nick"; other = "*"; rawio = no; debug = no }`,
 		`opertype { name = "Services Root"; commands = "*"; privs = "*" }`, `mail { usemail = no; sendmailpath = "/bin/false"; sendfrom = "s@localhost"; delay = 5m }`,
 		`module { name = "db_flatfile"; database = "services.db"; keepbackups = 1; fork = no }`, `module { name = "enc_sha256" }`,

@@ -30,16 +30,7 @@ func StartDovecot(t testing.TB, p *Postfix, cert Certificate) *Dovecot {
 	t.Helper()
 	binary := Need(t, "dovecot")
 	NeedRoot(t)
-	var err error
-	for range 3 { // another process may take the port first
-		d := newDovecot(t, binary, p, cert)
-		if err = d.start(); err == nil {
-			t.Cleanup(d.Kill)
-			return d
-		}
-	}
-	t.Fatal(err)
-	return nil
+	return started(t, func() *Dovecot { return newDovecot(t, binary, p, cert) })
 }
 
 func newDovecot(t testing.TB, binary string, p *Postfix, cert Certificate) *Dovecot {

@@ -16,7 +16,7 @@ type IRCOptions struct {
 	Password string       // that everybody has to give
 	Limits   bool         // the limits that the server has by default against floods
 	Kills    bool         // who exceeds them is disconnected instead of slowed down (InspIRCd)
-	Services bool         // accounts: an Anope beside it (InspIRCd); see IRCServer.Register
+	Services bool         // accounts: an Anope beside it; see IRCServer.Register
 }
 
 // An IRCServer is a running ngIRCd or InspIRCd. Its operator is "oper" with the password "operpass".
@@ -46,32 +46,17 @@ func (s *IRCServer) signal(sig syscall.Signal) {
 	}
 }
 
-// StartNgIRCd starts an ngIRCd, which knows nothing of accounts.
+// StartNgIRCd starts an ngIRCd. With services it tells the accounts of its users when it is asked, and does not put them to what they say.
 func StartNgIRCd(t testing.TB, o IRCOptions) *IRCServer {
 	t.Helper()
-	return startIRC(t, func() *IRCServer { return newNgIRCd(t, o, "ng", 0) })
-}
-
-// LinkNgIRCd starts a second ngIRCd that makes one network with the first, whose port for that is the given one. A connection that is lost is made
-// again after some seconds.
-func LinkNgIRCd(t testing.TB, port int) *IRCServer {
-	t.Helper()
-	return startIRC(t, func() *IRCServer { return newNgIRCd(t, IRCOptions{}, "ng2", port) })
-}
-
-// startIRC tries again when another process has taken a port first.
-func startIRC(t testing.TB, create func() *IRCServer) *IRCServer {
-	t.Helper()
-	var err error
-	for range 3 {
-		s := create()
-		if err = s.start(); err == nil {
-			t.Cleanup(s.Kill)
-			return s
-		}
+	if o.Services {
+		Need(t, "anope")
 	}
-	t.Fatal(err)
-	return nil
+	s := started(t, func() *IRCServer { return newNgIRCd(t, o, "ng", 0) })
+	if o.Services {
+		s.startAnope()
+	}
+	return s
 }
 
 func newNgIRCd(t testing.TB, o IRCOptions, name string, peer int) *IRCServer {
@@ -100,6 +85,9 @@ func newNgIRCd(t testing.TB, o IRCOptions, name string, peer int) *IRCServer {
 		other, how = "ng", []string{"Host = 127.0.0.1", fmt.Sprint("Port = ", peer)}
 	}
 	lines = append(lines, "[Server]", "Name = "+other+".mirrorbus.test", "MyPassword = linkpass", "PeerPassword = linkpass")
+	if o.Services {
+		how = append(how, "[Server]", "Name = services.mirrorbus.test", "MyPassword = linkpass", "PeerPassword = linkpass", "Passive = yes", "ServiceMask = *Serv")
+	}
 	conf := filepath.Join(s.Dir, "ngircd.conf")
 	writeFile(t, conf, strings.Join(append(lines, how...), "\n")+"\n")
 	s.server = server{t: t, argv: []string{binary, "-n", "-f", conf}, logFile: filepath.Join(s.Dir, "log"), ready: func() error { return listens(s.Port) }, limit: 20 * time.Second}
@@ -112,14 +100,14 @@ func StartInspIRCd(t testing.TB, o IRCOptions) *IRCServer {
 	if o.Services {
 		Need(t, "anope")
 	}
-	s := startIRC(t, func() *IRCServer { return newInspIRCd(t, o) })
+	s := started(t, func() *IRCServer { return newInspIRCd(t, o, 0) })
 	if o.Services {
 		s.startAnope()
 	}
 	return s
 }
 
-func newInspIRCd(t testing.TB, o IRCOptions) *IRCServer {
+func newInspIRCd(t testing.TB, o IRCOptions, peer int) *IRCServer {
 	t.Helper()
 	binary := Need(t, "inspircd")
 	s := &IRCServer{Port: FreePort(t), link: FreePort(t), Dir: t.TempDir()}
@@ -133,7 +121,7 @@ func newInspIRCd(t testing.TB, o IRCOptions) *IRCServer {
 	}
 	writeFile(t, filepath.Join(s.Dir, "motd"), "test\n")
 	conf := filepath.Join(s.Dir, "inspircd.conf")
-	writeFile(t, conf, s.inspConf(o))
+	writeFile(t, conf, s.inspConf(o, peer))
 	argv := []string{binary, "--config", conf, "--nofork"}
 	if os.Geteuid() == 0 {
 		argv = append(argv, "--runasroot")
@@ -142,9 +130,14 @@ func newInspIRCd(t testing.TB, o IRCOptions) *IRCServer {
 	return s
 }
 
-func (s *IRCServer) inspConf(o IRCOptions) string {
+// inspConf is the configuration of a first server, or with a peer, of a second that links itself to the first at that port.
+func (s *IRCServer) inspConf(o IRCOptions, peer int) string {
+	name, id, other, autoconnect := "insp", "0MB", "insp2", ""
+	if peer != 0 {
+		name, id, other, autoconnect = "insp2", "1MB", "insp", `<autoconnect period="1s" server="insp.mirrorbus.test">`
+	}
 	lines := []string{
-		`<server name="insp.mirrorbus.test" description="test" network="test" id="0MB">`, `<admin name="h" nick="h" email="h@localhost">`,
+		fmt.Sprintf(`<server name="%s.mirrorbus.test" description="test" network="test" id="%s">`, name, id), `<admin name="h" nick="h" email="h@localhost">`,
 		fmt.Sprintf(`<path configdir="%s" datadir="%[1]s/data" logdir="%[1]s/log" moduledir="/usr/lib/inspircd/modules">`, s.Dir),
 		fmt.Sprintf(`<pid file="%s/pid">`, s.Dir), fmt.Sprintf(`<bind address="127.0.0.1" port="%d" type="clients">`, s.Port),
 		fmt.Sprintf(`<bind address="127.0.0.1" port="%d" type="servers">`, s.link),
@@ -173,6 +166,7 @@ func (s *IRCServer) inspConf(o IRCOptions) string {
 	lines = append(lines, `<cloak mode="full" key="aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">`, `<sasl target="services.mirrorbus.test" requiressl="no">`,
 		`<uline server="services.mirrorbus.test" silent="yes">`,
 		`<link name="services.mirrorbus.test" ipaddr="127.0.0.1" port="1" allowmask="127.0.0.0/8" sendpass="linkpass" recvpass="linkpass">`,
+		fmt.Sprintf(`<link name="%s.mirrorbus.test" ipaddr="127.0.0.1" port="%d" allowmask="127.0.0.0/8" sendpass="linkpass" recvpass="linkpass">`, other, max(peer, 1)), autoconnect,
 		`<connect name="main" allow="*" `+password+`maxchans="20" timeout="20" pingfreq="60" hardsendq="1M" softsendq="10240" `+limits+
 			` localmax="5000" globalmax="5000" resolvehostnames="no" useident="no" limit="5000" modes="">`,
 		`<class name="All" commands="*" privs="*" usermodes="*" chanmodes="*">`, `<type name="NetAdmin" classes="All">`,

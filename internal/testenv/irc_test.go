@@ -1,9 +1,6 @@
 package testenv
 
-import (
-	"errors"
-	"testing"
-)
+import "testing"
 
 // Both servers let users in, who hear each other; with services, accounts can be made.
 func TestIRC(t *testing.T) {
@@ -30,22 +27,26 @@ func TestIRC(t *testing.T) {
 		s := StartInspIRCd(t, IRCOptions{Services: true})
 		s.Register(t, "alice", "wonderland", nil)
 	})
-	t.Run("network", func(t *testing.T) {
-		t.Parallel()
-		s := StartNgIRCd(t, IRCOptions{})
-		second := LinkNgIRCd(t, s.Port)
-		a := DialIRC(t, s.Port, "a", "")
-		a.Join("#test")
-		WaitFor(t, ircBound, func() error {
-			a.Send("LINKS")
-			if a.Count("ng2.mirrorbus.test") == 0 {
-				return errors.New("the servers are not linked")
+	for _, kind := range []string{"ngircd", "inspircd"} {
+		t.Run("network of "+kind, func(t *testing.T) {
+			t.Parallel()
+			n := StartIRCNetwork(t, kind, IRCOptions{})
+			a, b := DialIRC(t, n.One.Port, "a", ""), DialIRC(t, n.Two.Port, "b", "")
+			a.Join("#test")
+			b.Join("#test")
+			a.Await(":b!")
+			b.Send("PRIVMSG #test :from afar")
+			a.Await(":from afar")
+			n.Split()
+			a.Await(" QUIT ")
+			b.Send("PRIVMSG #test :lost")
+			n.Join()
+			a.AwaitCount(3, " JOIN ") // its own, and twice that of b
+			b.Send("PRIVMSG #test :from afar again")
+			a.Await(":from afar again")
+			if a.Count(":lost") > 0 {
+				t.Error("what was said during the split was heard")
 			}
-			return nil
 		})
-		b := DialIRC(t, second.Port, "b", "")
-		b.Join("#test")
-		b.Send("PRIVMSG #test :from afar")
-		a.Await("from afar")
-	})
+	}
 }

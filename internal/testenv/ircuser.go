@@ -159,6 +159,13 @@ func (u *IRCUser) AwaitEnd() {
 	})
 }
 
+// Leave leaves the network, if the server has not ended the connection already.
+func (u *IRCUser) Leave() {
+	u.t.Helper()
+	fmt.Fprint(u.conn, "QUIT\r\n") //nolint:errcheck // then it has gone
+	u.AwaitEnd()
+}
+
 // Join joins a channel and makes sure that the server has done so.
 func (u *IRCUser) Join(channel string) {
 	u.t.Helper()

@@ -28,6 +28,9 @@ type PostfixOptions struct {
 	Pipe     map[string]string
 	PipeUser string
 
+	// Aliases are command lines that mail for NAME@alias.test is piped into by a table of aliases(5): by local(8), and as nobody. @DIR@ in them is Dir.
+	Aliases map[string]string
+
 	// Conf are further lines of main.cf, Services of master.cf.
 	Conf, Services []string
 
@@ -66,7 +69,7 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 
 func needPostfix(t testing.TB) {
 	t.Helper()
-	Need(t, "postconf", "postsuper", "postqueue")
+	Need(t, "postconf", "postsuper", "postqueue", "postalias")
 	NeedRoot(t)
 }
 
@@ -91,6 +94,10 @@ func newPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	writeFile(t, filepath.Join(p.conf, "master.cf"), p.masterCF(o))
 	writeFile(t, filepath.Join(p.conf, "access"), "/@nobody\\.test$/ 550 5.1.1 nobody here\n/@later\\.test$/ 450 4.2.0 not now\n")
 	writeFile(t, filepath.Join(p.conf, "transport"), strings.Join(p.routes(o), "\n")+"\n")
+	if len(o.Aliases) > 0 {
+		writeFile(t, filepath.Join(p.conf, "aliases"), p.aliases(o))
+		run("postalias", "-c", p.conf, run("postconf", "-d", "-h", "default_database_type")+":"+filepath.Join(p.conf, "aliases"))
+	}
 	p.folders(run)
 	p.server = server{t: t, argv: []string{filepath.Join(daemons, "master"), "-c", p.conf, "-s"}, logFile: filepath.Join(p.Dir, "output"), ready: p.greets, limit: 30 * time.Second, session: true}
 	return p
@@ -138,11 +145,16 @@ func openDir(t testing.TB) string {
 func (p *Postfix) mainCF(daemons string, o PostfixOptions) string {
 	lines := []string{
 		"compatibility_level = 3.6", "queue_directory = " + p.Dir + "/spool", "data_directory = " + p.Dir + "/data", "daemon_directory = " + daemons,
-		"maillog_file = " + p.Dir + "/log", "maillog_file_prefixes = /", "myhostname = mx.mirrorbus.test", "mydestination =", "inet_interfaces = 127.0.0.1",
-		"inet_protocols = ipv4", "mynetworks = 127.0.0.0/8", "default_transport = error:5.1.2 no mail leaves a test", "alias_maps =", "alias_database =",
+		"maillog_file = " + p.Dir + "/log", "maillog_file_prefixes = /", "myhostname = mx.mirrorbus.test", "inet_interfaces = 127.0.0.1",
+		"inet_protocols = ipv4", "mynetworks = 127.0.0.0/8", "default_transport = error:5.1.2 no mail leaves a test", "alias_database =",
 		"local_recipient_maps =", "smtpd_recipient_restrictions = check_recipient_access regexp:" + p.conf + "/access, permit_mynetworks, reject", "disable_dns_lookups = yes",
 		"smtp_dns_support_level = disabled", "transport_maps = regexp:" + p.conf + "/transport", "relay_domains =", "minimal_backoff_time = 1s", "maximal_backoff_time = 2s", "queue_run_delay = 1s", "smtpd_relay_restrictions =",
 		"smtpd_reject_unlisted_recipient = no", "biff = no", "default_destination_concurrency_failed_cohort_limit = 10",
+	}
+	if len(o.Aliases) > 0 {
+		lines = append(lines, "mydestination = alias.test", "alias_maps = $default_database_type:"+p.conf+"/aliases")
+	} else {
+		lines = append(lines, "mydestination =", "alias_maps =")
 	}
 	if o.Cert.Cert != "" {
 		lines = append(lines, "smtpd_tls_cert_file = "+o.Cert.Cert, "smtpd_tls_key_file = "+o.Cert.Key, "smtpd_tls_security_level = may")
@@ -160,6 +172,15 @@ func (p *Postfix) mainCF(daemons string, o PostfixOptions) string {
 			"virtual_uid_maps = static:"+boxOwner, "virtual_gid_maps = static:"+boxOwner)
 	}
 	return strings.Join(append(lines, o.Conf...), "\n") + "\n"
+}
+
+// aliases is the table, as /etc/aliases has it.
+func (p *Postfix) aliases(o PostfixOptions) string {
+	var text strings.Builder
+	for name, command := range o.Aliases {
+		fmt.Fprintf(&text, "%s: \"|%s\"\n", name, strings.ReplaceAll(command, "@DIR@", p.Dir))
+	}
+	return text.String()
 }
 
 // routes are the regular expressions of where mail goes.
@@ -188,6 +209,9 @@ func (p *Postfix) masterCF(o PostfixOptions) string {
 		"relay unix - - n - - smtp", "showq unix n - n - - showq", "error unix - - n - - error", "retry unix - - n - - error", "discard unix - - n - - discard",
 		"lmtp unix - - n - - lmtp", "virtual unix - n n - - virtual", "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd",
 	)
+	if len(o.Aliases) > 0 {
+		lines = append(lines, "local unix - n n - - local") // it starts as root, and runs commands as others
+	}
 	for domain, command := range o.Pipe {
 		lines = append(lines, pipeName(domain)+" unix - n n - 4 pipe", "  flags=Rq user="+o.PipeUser+" argv="+strings.ReplaceAll(command, "@DIR@", p.Dir))
 	}

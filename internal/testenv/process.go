@@ -27,6 +27,25 @@ type server struct {
 	exited chan struct{}
 }
 
+// started starts what create makes, until the end of the test. Another process may take the port first, so it is made anew, with another port, twice.
+func started[S interface {
+	start() error
+	Kill()
+}](t testing.TB, create func() S,
+) (s S) {
+	t.Helper()
+	var err error
+	for range 3 {
+		s = create()
+		if err = s.start(); err == nil {
+			t.Cleanup(s.Kill)
+			return s
+		}
+	}
+	t.Fatal(err)
+	return s
+}
+
 // start runs the server and waits until it is ready.
 func (s *server) start() error {
 	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

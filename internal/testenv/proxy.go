@@ -21,10 +21,24 @@ type Proxy struct {
 	mu       sync.Mutex
 	open     map[net.Conn]bool
 	closed   bool
+	refuses  bool
 	cut      int64         // bytes from the server after which each connection ends; 0 means never
 	delay    time.Duration // of what either side sends
 	resume   chan struct{} // closed unless nothing is to be passed on
 	accepted int
+	traffic  Traffic
+	answered bool // the server was the last to send
+}
+
+// Traffic is what has passed a proxy.
+type Traffic struct {
+	Up, Down int64 // bytes to the server, and from it
+	Turns    int   // how often the client spoke after the server had: round trips, where there is one connection at a time
+}
+
+// Minus is what has passed since.
+func (t Traffic) Minus(before Traffic) Traffic {
+	return Traffic{t.Up - before.Up, t.Down - before.Down, t.Turns - before.Turns}
 }
 
 // StartProxy starts a proxy for the server on a port of 127.0.0.1, until the test ends.
@@ -59,6 +73,29 @@ func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
+}
+
+// Traffic is what has passed until now.
+func (p *Proxy) Traffic() Traffic {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.traffic
+}
+
+// count takes n bytes into the traffic. The caller has the lock.
+func (p *Proxy) count(n int64, fromServer bool) {
+	switch {
+	case n == 0:
+		return
+	case fromServer:
+		p.traffic.Down += n
+	default:
+		p.traffic.Up += n
+		if p.answered {
+			p.traffic.Turns++
+		}
+	}
+	p.answered = fromServer
 }
 
 // CutAfter ends each connection, also those that stand, once the server has sent so many bytes over it; 0 means never.
@@ -100,11 +137,31 @@ func (p *Proxy) Drop() {
 	}
 }
 
+// Refuse ends all connections that stand, and each new one at once, as long as it is on.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	p.refuses = on
+	p.mu.Unlock()
+	if on {
+		p.Drop()
+	}
+}
+
+func (p *Proxy) isRefusing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refuses
+}
+
 func (p *Proxy) accept() {
 	for {
 		outer, err := p.listener.Accept()
 		if err != nil {
 			return
+		}
+		if p.isRefusing() {
+			outer.Close() //nolint:errcheck // to end it is the point
+			continue
 		}
 		inner, err := net.Dial("tcp", p.server)
 		if err != nil {
@@ -131,8 +188,8 @@ func (p *Proxy) keep(both ...net.Conn) bool {
 	p.accepted++
 	for _, c := range both {
 		p.open[c] = true
-		if p.closed {
-			c.Close() //nolint:errcheck // the test is over
+		if p.closed || p.refuses {
+			c.Close() //nolint:errcheck // the test is over, or it came between asking and keeping
 		}
 	}
 	return !p.closed
@@ -186,6 +243,7 @@ func (p *Proxy) wait(sent, n int64, fromServer bool) (cut bool, more int64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.count(n, fromServer)
 	if fromServer && p.cut > 0 && sent+n >= p.cut {
 		return true, max(p.cut-sent, 0)
 	}

@@ -32,6 +32,27 @@ func echo(t *testing.T) (port int) {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+func TestProxyCounts(t *testing.T) {
+	p := testenv.StartProxy(t, echo(t))
+	c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(p.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing was written that matters
+	before := p.Traffic()
+	for range 3 {
+		if _, err := c.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := p.Traffic().Minus(before), (testenv.Traffic{Up: 15, Down: 15, Turns: 2}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 func TestProxyCutsHangsAndDrops(t *testing.T) {
 	p := testenv.StartProxy(t, echo(t))
 	dial := func() net.Conn {

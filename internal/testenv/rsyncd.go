@@ -43,16 +43,7 @@ func StartRsyncd(t testing.TB, o RsyncdOptions, modules ...Module) *Rsyncd {
 	if o.Binary == "" {
 		o.Binary = Need(t, cmp.Or(os.Getenv(RsyncdBinary), "rsync"))
 	}
-	var err error
-	for range 3 { // another process may take the port first
-		d := newRsyncd(t, o, modules)
-		if err = d.start(); err == nil {
-			t.Cleanup(d.Kill)
-			return d
-		}
-	}
-	t.Fatal(err)
-	return nil
+	return started(t, func() *Rsyncd { return newRsyncd(t, o, modules) })
 }
 
 func newRsyncd(t testing.TB, o RsyncdOptions, modules []Module) *Rsyncd {

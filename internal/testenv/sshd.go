@@ -39,15 +39,7 @@ func StartSSHD(t testing.TB, forceCommand string, extra ...string) *SSHD {
 			t.Fatal(err)
 		}
 	}
-	for range 3 { // another process may take the port first
-		s := newSSHD(t, sshd, me.Username, forceCommand, extra)
-		if err = s.start(); err == nil {
-			t.Cleanup(s.Kill)
-			return s
-		}
-	}
-	t.Fatal(err)
-	return nil
+	return started(t, func() *SSHD { return newSSHD(t, sshd, me.Username, forceCommand, extra) })
 }
 
 // mayLogIn tells whether /etc/passwd gives the user a shell. One who is not in there comes from elsewhere and is taken to have one.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -25,38 +26,39 @@ import (
 )
 
 // A Fetcher copies files of the upstream's module, or folders with what is below: names, relative to the module, to the same names below the folder
-// into. It replaces what is there only if size or time differ, and sets the upstream's times. What the upstream lacks or just removes, and a file larger
-// than max bytes, is left out and is no error.
+// into. It replaces what is there only if size or time differ, and sets the upstream's times. What the upstream lacks or just removes is left out and is no
+// error; nor is a file larger than max bytes, which is named.
 type Fetcher interface {
-	Fetch(ctx context.Context, names []string, into string, max int64) error
+	Fetch(ctx context.Context, names []string, into string, max int64) (tooLarge []string, err error)
 }
 
 // Rsync fetches with a module's rsync.Runner.
 type Rsync struct{ Runner *rsync.Runner }
 
 // Fetch implements Fetcher. It is one connection for up to rsync.MaxNames names.
-func (r Rsync) Fetch(ctx context.Context, names []string, into string, max int64) error {
+func (r Rsync) Fetch(ctx context.Context, names []string, into string, max int64) (tooLarge []string, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	_, err := r.Runner.Run(ctx, rsync.Job{Mode: rsync.Fetch, Paths: names, Into: into, MaxSize: max, Progress: func(p rsync.Progress) {
+	res, err := r.Runner.Run(ctx, rsync.Job{Mode: rsync.Fetch, Paths: names, Into: into, MaxSize: max, Progress: func(p rsync.Progress) {
 		if p.Items > maxFetchFiles || p.Bytes > maxFetchBytes {
 			stop(fmt.Errorf("the upstream's %s/ is larger than %d files or %d bytes", event.ExportDir, maxFetchFiles, maxFetchBytes))
 		}
 	}})
 	if cause := context.Cause(ctx); cause != nil {
-		return cause
+		return nil, cause
 	}
 	var failed *rsync.Error
 	if errors.As(err, &failed) && failed.Class == rsync.Vanished {
-		return nil
+		err = nil
 	}
-	return err
+	return res.TooLarge, err
 }
 
 // A Source is the upstream of one module as this package reads it. One method may run at a time.
 type Source struct {
 	Module  event.Module
 	Fetcher Fetcher
+	From    string // where that is, for errors
 	State   string // an absolute folder of its own, where the manifest is kept for next time
 
 	Tree  string        // root of the mirrored tree
@@ -72,6 +74,7 @@ var ErrGap = errors.New("gap in the upstream's journal")
 
 // Caps in bytes.
 const (
+	maxHead    = 64 << 10  // the head, which is shorter; a web server's page in its place is to be seen and named
 	maxEntry   = 16 << 20  // one journal entry; a larger one is left to the manifest
 	maxJournal = 128 << 20 // all entries that one call returns
 
@@ -87,8 +90,14 @@ func (s *Source) export() string { return filepath.Join(s.State, event.ExportDir
 
 // fetch brings files of .mirrorbus/, each at most max bytes.
 func (s *Source) fetch(ctx context.Context, names []string, max int64) error {
+	_, err := s.fetchUpTo(ctx, names, max)
+	return err
+}
+
+// fetchUpTo is fetch; it returns which files are larger.
+func (s *Source) fetchUpTo(ctx context.Context, names []string, max int64) (tooLarge []string, err error) {
 	if err := os.MkdirAll(s.State, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	full := make([]string, len(names))
 	for i, n := range names {
@@ -99,7 +108,7 @@ func (s *Source) fetch(ctx context.Context, names []string, max int64) error {
 
 // Head implements listener.CatchUp: head and what is brought along are one connection.
 func (s *Source) Head(ctx context.Context, along listener.Along) ([]byte, error) {
-	names, max := []string{export.HeadFile}, int64(event.MaxLine+1)
+	names, max := []string{export.HeadFile}, int64(maxHead)
 	if err := s.forget(export.HeadFile, export.JournalDir); err != nil { // a head of the same size and second must not be taken for this one
 		return nil, err
 	}
@@ -111,8 +120,12 @@ func (s *Source) Head(ctx context.Context, along listener.Along) ([]byte, error)
 	if along.Manifest {
 		names, max = append(names, export.NowDir), export.MaxShard
 	}
-	if err := s.fetch(ctx, names, max); err != nil {
+	tooLarge, err := s.fetchUpTo(ctx, names, max)
+	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(tooLarge, headFile) {
+		return nil, s.noHead(fmt.Errorf("%w: it is larger than %d bytes, a head has %d at most", event.ErrFormat, max, event.MaxLine))
 	}
 	s.brought = along
 	if along.Manifest {
@@ -125,7 +138,19 @@ func (s *Source) Head(ctx context.Context, along listener.Along) ([]byte, error)
 		return nil, err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	return r.Head()
+	line, err := r.Head()
+	if errors.Is(err, event.ErrFormat) {
+		err = s.noHead(err)
+	}
+	return line, err
+}
+
+// headFile is the head, in the module.
+const headFile = event.ExportDir + "/" + export.HeadFile
+
+// noHead says of what stands in the place of the head where that is.
+func (s *Source) noHead(err error) error {
+	return fmt.Errorf("%s/%s: %w; see what stands there, and whether upstream is set right", strings.TrimSuffix(s.From, "/"), headFile, err)
 }
 
 // Journal reads the entries of an epoch from one serial to another, in order and linked by their digests, as far as the upstream has them without a

@@ -27,7 +27,10 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
-var _ listener.CatchUp = (*catchup.Source)(nil)
+var (
+	_ listener.CatchUp  = (*catchup.Source)(nil)
+	_ listener.Measurer = (*catchup.Source)(nil)
+)
 
 const (
 	module = event.Module("m")
@@ -55,7 +58,7 @@ type counting struct {
 	next catchup.Fetcher
 }
 
-func (c counting) Fetch(ctx context.Context, names []string, into string, max int64) error {
+func (c counting) Fetch(ctx context.Context, names []string, into string, max int64) ([]string, error) {
 	c.w.calls++
 	c.w.asked = append(c.w.asked, names...)
 	return c.next.Fetch(ctx, names, into, max)
@@ -236,6 +239,10 @@ func TestDamagedJournalIsRefused(t *testing.T) {
 		"another serial's file": func(b []byte) []byte { return []byte(strings.Replace(string(b), "serial=4", "serial=5", 1)) },
 		"another history":       func(b []byte) []byte { return []byte(strings.Replace(string(b), "prev=", "prev=A", 1)) },
 		"empty":                 func([]byte) []byte { return nil },
+		"one bit of the line":   func(b []byte) []byte { b = slices.Clone(b); b[40] ^= 1; return b },
+		"another epoch":         func(b []byte) []byte { return []byte(strings.Replace(string(b), string(epoch), "ffffffff", 1)) },
+		"from the future":       func(b []byte) []byte { return []byte(strings.Replace(string(b), "serial=4", "serial=400", 1)) },
+		"a web server's page":   func([]byte) []byte { return []byte("<!DOCTYPE html>\n<title>404 Not Found</title>\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -418,6 +425,38 @@ func TestDamagedManifestIsRefusedAndMended(t *testing.T) {
 		if _, err := w.src.Manifest(t.Context(), other); err == nil {
 			t.Errorf("%s: the manifest is taken", what)
 		}
+	}
+}
+
+// What a manifest costs is told by its index alone, and what is here of it costs nothing.
+func TestMeasureReadsTheIndexAlone(t *testing.T) {
+	w := newWorld(t)
+	var records []event.Record
+	for i := range 100 {
+		records = append(records, event.Record{Op: event.Write, Mode: event.ModeFile | 0o644, Serial: 5, Path: fmt.Sprintf("f%03d", i)})
+	}
+	h := w.manifest(records, 10)
+	size, err := w.src.Measure(t.Context(), h)
+	check(t, err)
+	if len(w.asked) != 1 || !strings.HasSuffix(w.asked[0], ".index") {
+		t.Errorf("asked for %q", w.asked)
+	}
+	all := size.Bytes
+	if size.Serial != 9 || size.Floor != 3 || size.Names != 100 || all == 0 {
+		t.Errorf("%+v", size)
+	}
+	m, err := w.src.Manifest(t.Context(), h)
+	check(t, err)
+	check(t, m.Close())
+	records[33].Size = 7
+	if size, err = w.src.Measure(t.Context(), w.manifest(records, 10)); err != nil || size.Bytes == 0 || size.Bytes > all/5 {
+		t.Errorf("after one change: %+v, %v; all of it is %d bytes", size, err, all)
+	}
+	if _, err := w.src.Measure(t.Context(), event.Head{Module: module, Epoch: epoch, Serial: 9, Manifest: event.Sum(nil)}); !errors.Is(err, export.ErrNotExported) {
+		t.Errorf("a manifest that is not there: %v", err)
+	}
+	if _, err := w.src.Measure(t.Context(), event.Head{Module: module, Epoch: epoch, Serial: 9}); !errors.Is(err, export.ErrNotExported) {
+		t.Errorf("no manifest: %v", err)
 	}
 }
 

@@ -57,6 +57,11 @@ func (s *Source) index(ctx context.Context, h event.Head) (*export.Reader, expor
 	if err := s.adopt(); err != nil {
 		return nil, export.Index{}, err
 	}
+	return s.namedIndex(ctx, h)
+}
+
+// namedIndex returns the index, from here if it is here, and else asks for it alone.
+func (s *Source) namedIndex(ctx context.Context, h event.Head) (*export.Reader, export.Index, error) {
 	if r, ix, err := s.openIndex(h); err == nil {
 		return r, ix, nil
 	}

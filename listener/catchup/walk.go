@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/export"
 )
@@ -37,17 +39,19 @@ type walker struct {
 
 // dir walks a directory: name in root, path in the module.
 func (w walker) dir(root *os.Root, name, path string) error {
-	f, err := root.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // it went while it was looked at
 		return nil
+	case err != nil:
+		return err
 	}
+	defer f.Close() //nolint:errcheck // only read
+	entries, err := f.ReadDir(-1)
 	if err != nil {
 		return err
 	}
-	entries, err := f.ReadDir(-1)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
+	fd := int(f.Fd())
 	steps := make([]string, 0, len(entries)) // "a" is the entry, "a/" what is below it: "a-b" comes in between
 	for _, e := range entries {
 		steps = append(steps, e.Name())
@@ -57,16 +61,17 @@ func (w walker) dir(root *os.Root, name, path string) error {
 	}
 	slices.Sort(steps)
 	for _, step := range steps {
-		if err := w.step(root, name, path, step); err != nil {
+		if err := w.step(root, fd, name, path, step); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w walker) step(root *os.Root, dir, above, step string) error {
+// step is one name of the directory dir, which is open as fd: to look a name up from there costs a tenth of what it costs from the root.
+func (w walker) step(root *os.Root, fd int, dir, above, step string) error {
 	base, below := strings.CutSuffix(step, "/")
-	path, name := join(above, base), filepath.Join(dir, base)
+	path := join(above, base)
 	if skipped(path) {
 		return nil
 	}
@@ -77,16 +82,17 @@ func (w walker) step(root *os.Root, dir, above, step string) error {
 		if !w.s.Rules.Included(path, true) {
 			return nil
 		}
-		return w.dir(root, name, path)
+		return w.dir(root, filepath.Join(dir, base), path)
 	}
-	info, err := root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) { // it went while it was looked at
+	var st unix.Stat_t
+	err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) { // it went while it was looked at
 		return nil
 	}
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	return w.entry(path, info)
+	return w.entry(path, &st)
 }
 
 // link walks the directory behind a configured link as if it lay in its place.
@@ -101,21 +107,21 @@ func (w walker) link(path string, below bool) error {
 	if below {
 		err = w.dir(root, ".", path)
 	} else {
-		var info fs.FileInfo
-		if info, err = root.Stat("."); err == nil {
-			err = w.entry(path, info)
+		var st unix.Stat_t
+		if err = unix.Stat(root.Name(), &st); err == nil {
+			err = w.entry(path, &st)
 		}
 	}
 	return errors.Join(err, root.Close())
 }
 
-func (w walker) entry(path string, info fs.FileInfo) error {
-	if !w.s.Rules.Included(path, info.IsDir()) {
+func (w walker) entry(path string, st *unix.Stat_t) error {
+	r := event.Record{Op: event.Write, Mode: st.Mode, MTime: event.Stamp{Sec: st.Mtim.Sec, Nsec: int32(st.Mtim.Nsec)}, Path: path}
+	if !w.s.Rules.Included(path, r.IsDir()) {
 		return nil
 	}
-	r := event.Record{Op: event.Write, Mode: unixMode(info.Mode()), MTime: event.StampOf(info.ModTime()), Path: path}
 	if t := r.Mode & event.ModeType; t == event.ModeFile || t == event.ModeLink {
-		r.Size = info.Size()
+		r.Size = st.Size
 	}
 	if !w.yield(r, nil) {
 		return errStop
@@ -128,32 +134,4 @@ func join(dir, name string) string {
 		return name
 	}
 	return dir + "/" + name
-}
-
-// unixMode is st_mode.
-func unixMode(m fs.FileMode) uint32 {
-	mode := uint32(m.Perm())
-	for _, bit := range []struct {
-		mode fs.FileMode
-		unix uint32
-	}{{fs.ModeSetuid, 0o4000}, {fs.ModeSetgid, 0o2000}, {fs.ModeSticky, 0o1000}} {
-		if m&bit.mode != 0 {
-			mode |= bit.unix
-		}
-	}
-	switch {
-	case m.IsRegular():
-		return mode | event.ModeFile
-	case m.IsDir():
-		return mode | event.ModeDir
-	case m&fs.ModeSymlink != 0:
-		return mode | event.ModeLink
-	case m&fs.ModeNamedPipe != 0:
-		return mode | 0o010000
-	case m&fs.ModeSocket != 0:
-		return mode | 0o140000
-	case m&fs.ModeCharDevice != 0:
-		return mode | 0o020000
-	}
-	return mode | 0o060000
 }

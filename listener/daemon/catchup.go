@@ -19,7 +19,7 @@ import (
 // source reads what the upstream of a module exports.
 func (d *Daemon) source(c listener.ModuleConfig, r *rsync.Runner, rules *filter.Rules) *catchup.Source {
 	s := &catchup.Source{
-		Module: event.Module(c.Name), Fetcher: catchup.Rsync{Runner: r}, State: stateFile(d.conf, "upstream", c.Name),
+		Module: event.Module(c.Name), Fetcher: catchup.Rsync{Runner: r}, From: c.Upstream, State: stateFile(d.conf, "upstream", c.Name),
 		Tree: string(c.Path), Rules: rules, Mask: 0o6000,
 	}
 	for _, l := range c.FollowLinks {

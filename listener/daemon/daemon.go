@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/event/signers"
+	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/sqlite"
 	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
@@ -61,10 +63,10 @@ func Open(ctx context.Context, conf *listener.Config, log *slog.Logger) (*Daemon
 	if err != nil {
 		return nil, err
 	}
-	names := conf.Transport.Names()
+	names := reporting(conf.Transport)
 	d.agent, err = listener.Open(ctx, listener.Options{
 		Mirror: conf.Name, Signer: d.signer, Gate: d.gate(), State: string(conf.State), Modules: modules,
-		LookEvery: conf.LookEvery.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread, Patience: patience,
+		LookEvery: conf.LookEvery.Duration, LookLeast: conf.LookLeast.Duration, HaveEvery: conf.HaveEvery.Duration, Skew: conf.ClockSkew.Duration, Spread: spread, Patience: patience,
 		Schema: []sqlite.Component{outbox.Schema(), bookmark.Schema()},
 		Enqueue: func(ctx context.Context, tx *sql.Tx, m transports.Message) error {
 			return outbox.Put(ctx, tx, outbox.Entry{Message: m}, names)
@@ -90,6 +92,14 @@ func bare(conf *listener.Config) (*Daemon, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// reporting are the transports that reports go by.
+func reporting(all config.Sections) []string {
+	return slices.DeleteFunc(all.Names(), func(name string) bool {
+		_, silent := all[name].(transports.SendsNothing)
+		return silent
+	})
 }
 
 // gate lets the granted principals of the trust file speak.

@@ -206,6 +206,32 @@ func TestPositionAndReports(t *testing.T) {
 	})
 }
 
+// heardOnly is the configuration of a transport that reports cannot go by.
+type heardOnly struct{ mem.Config }
+
+// SendsNothing implements transports.SendsNothing.
+func (*heardOnly) SendsNothing() {}
+
+// Reports go by the transports that carry them, and do not wait for the others.
+func TestReportsDoNotWaitForWhatCarriesNone(t *testing.T) {
+	w := newWorld(t)
+	w.put("a", "content", w.tree, w.mirror)
+	w.serve(time.Hour)
+	w.announce("a")
+	w.conf.Transport = config.Sections{"mem": &mem.Config{}, "ears": &heardOnly{}}
+	d := w.open()
+	w.runUntilCurrent(d)
+	bus := mem.NewBus(mem.Options{Capabilities: mem.All()})
+	for _, name := range []string{"mem", "ears"} {
+		d.AddOutlets(outlet.Outlet{Name: name, Transport: bus.Connect(name), Caps: mem.All()})
+	}
+	s, err := d.Status(t.Context())
+	check(t, err)
+	if len(s.Transports) != 2 || s.Transports[0].Waiting == 0 || s.Transports[1].Waiting != 0 {
+		t.Errorf("transports are %+v", s.Transports)
+	}
+}
+
 // asked tells where a subscriber says that it stands.
 type asked struct {
 	transports.Transport
@@ -251,6 +277,30 @@ func TestCheckUpstream(t *testing.T) {
 	w.conf.Modules[0].Upstream = good
 	w.conf.Trust += "x"
 	look(doctor.Bad, "trust")
+}
+
+// A mirror that is where its upstream is says so only if that upstream is up to date.
+func TestFresh(t *testing.T) {
+	w := newWorld(t)
+	w.put("a", "content", w.tree)
+	w.serve(time.Hour)
+	d := w.open()
+	line, _, err := w.journal.Head(t.Context(), "m", time.Minute, time.Now().Add(-time.Hour))
+	check(t, err)
+	file := filepath.Join(w.tree, event.ExportDir, "head")
+	good, err := os.ReadFile(file)
+	check(t, err)
+	check(t, os.WriteFile(file, append(line, '\n'), 0o644))
+	check(t, d.Agent().Reconcile(t.Context(), "m"))
+	if err := d.Fresh(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "module m: ") || !strings.Contains(err.Error(), "has expired") {
+		t.Errorf("with an old head: %v", err)
+	}
+	check(t, os.WriteFile(file, good, 0o644))
+	check(t, d.Look(t.Context(), ""))
+	check(t, d.Agent().Reconcile(t.Context(), "m"))
+	if err := d.Fresh(t.Context(), "m"); err != nil {
+		t.Errorf("with a fresh one: %v", err)
+	}
 }
 
 func TestCheckRsync(t *testing.T) {

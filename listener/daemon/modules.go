@@ -53,7 +53,7 @@ func (d *Daemon) module(c listener.ModuleConfig, features rsync.Features) (liste
 	m := listener.Module{
 		Name: event.Module(c.Name), Dir: string(c.Path), Links: c.FollowLinks, Rules: rules, Last: indexes.Expand(c.Last),
 		MaxDelete: c.MaxDelete, MaxDeleteRatio: c.MaxDeleteRatio, NoExport: c.NoExport,
-		Pushed: len(c.Push) > 0, Trace: c.Trace, Upstream: c.Upstream, Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
+		Pushed: len(c.Push) > 0, SyncEvery: c.SyncEvery.Duration, Trace: c.Trace, Upstream: c.Upstream, Pre: c.Pre, Post: c.Post, HookTimeout: c.HookTimeout.Duration, Budgets: pace.DefaultBudgets(),
 	}
 	m.Budgets[pace.WorkFull] = pace.Budget{Burst: 1, Every: c.FullEvery.Duration}
 	m.Budgets[pace.WorkPush] = pace.Budget{Burst: 4, Every: c.PushEvery.Duration}

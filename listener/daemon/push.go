@@ -14,13 +14,15 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/control"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/inbox"
 )
 
 // A PushOrder says that something has changed in an archive, and not what.
 type PushOrder struct {
-	Archive string `json:"archive"` // "" if it names none
-	Whole   bool   `json:"whole"`   // everything; else content only, which comes first
-	From    string `json:"from"`    // whence it came
+	Archive string `json:"archive"`        // "" if it names none
+	Whole   bool   `json:"whole"`          // everything; else content only, which comes first
+	Hops    bool   `json:"hops,omitempty"` // of content: the post hook is to tell mirrors below before it is done
+	From    string `json:"from"`           // whence it came
 }
 
 // A PushTicket is what an accepted order is waited for with.
@@ -53,7 +55,7 @@ func (d *Daemon) Push(ctx context.Context, o PushOrder) (PushTicket, error) {
 			fmt.Sprintf("to take them, set push = [%q] in the section of its module", o.Archive))
 	}
 	name := event.Module(d.conf.Modules[i].Name)
-	n, err := d.agent.Push(ctx, name, o.Whole, o.From)
+	n, err := d.agent.Push(ctx, name, inbox.Order{Whole: o.Whole, Hops: o.Hops, From: o.From})
 	return PushTicket{name, n, o.Whole}, err
 }
 

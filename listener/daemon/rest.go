@@ -3,10 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/transports/outlet"
 )
 
 // Look has every module, or only the named one, look at its upstream now.
@@ -62,7 +66,7 @@ func (d *Daemon) nextTry(ctx context.Context) (next time.Time, hope bool, err er
 	}
 	for _, m := range st.Modules {
 		switch m.State {
-		case listener.Held, listener.Quarantined, listener.Blocked, listener.Current, listener.Deaf:
+		case listener.Held, listener.Quarantined, listener.Blocked, listener.Current, listener.Deaf, listener.Stale, listener.Composing:
 			continue
 		}
 		if hope = true; next.IsZero() || m.Next.Before(next) {
@@ -72,10 +76,27 @@ func (d *Daemon) nextTry(ctx context.Context) (next time.Time, hope bool, err er
 	return next, hope, nil
 }
 
-// farewell is how long reports may take to be sent at the end.
-const farewell = 10 * time.Second
+// Fresh is an error if the upstream of a module, or of the named one, is out of date: then nobody can tell whether there is news.
+func (d *Daemon) Fresh(ctx context.Context, only event.Module) error {
+	st, err := d.agent.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range st.Modules {
+		if m.State == listener.Stale && (only == "" || only == m.Module) {
+			err = errors.Join(err, fmt.Errorf("module %s: %s", m.Module, m.Error))
+		}
+	}
+	return fault.With(err, fault.TryAgain, "see mirrorbus help states")
+}
 
-// sent waits until no report waits any more for a transport that is connected.
+// farewell is how long reports may take to be sent at the end; afresh how long a transport that has just connected may take for what it could not send before.
+const (
+	farewell = 10 * time.Second
+	afresh   = 5 * time.Second
+)
+
+// sent waits until no report waits any more for a transport that takes it.
 func (d *Daemon) sent(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
@@ -84,11 +105,7 @@ func (d *Daemon) sent(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		waits := false
-		for _, o := range all {
-			waits = waits || o.Connected && o.Waiting > 0 && o.SendError == ""
-		}
-		if !waits {
+		if !slices.ContainsFunc(all, func(o outlet.Status) bool { return mayTake(o, time.Now()) }) {
 			return nil
 		}
 		select {
@@ -97,4 +114,16 @@ func (d *Daemon) sent(ctx context.Context) error {
 			return nil // they stay in the outbox
 		}
 	}
+}
+
+// mayTake tells whether a transport may soon have taken what waits for it: it takes it now, or is on its first way to where it can. To connect and to log in
+// often takes longer than an upstream that has nothing new.
+func mayTake(o outlet.Status, now time.Time) bool {
+	switch {
+	case o.Waiting == 0:
+		return false
+	case !o.Connected:
+		return !o.Called && o.Error == ""
+	}
+	return o.SendError == "" || now.Sub(o.Since) < afresh
 }

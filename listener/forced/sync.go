@@ -14,6 +14,7 @@ type Told struct {
 	Archive  string // "" if it names none
 	Whole    bool   // everything; else only the first stage, which is content
 	Callback bool   // whoever pushed wants to hear when it is done
+	Hops     bool   // of the first stage: mirrors below are to have it as well before it is done
 }
 
 // The words. What comes after the prefix is one of these, or "archive:" and a name.
@@ -27,8 +28,7 @@ var syncWords = []string{"sync:all", "sync:stage1", "sync:stage2", "sync:callbac
 // NotDone is the exit status of such a push that was refused or has failed: the only one that runmirrors does not take for success.
 const NotDone = 255
 
-// parseSync reads the words of a push, which may come in any order, but each once. With both stages, or none, it is about everything. "sync:mhop" says
-// that mirrors below are to be told of the first stage; those of this bus are told by it, and need no such word.
+// parseSync reads the words of a push, which may come in any order, but each once. With both stages, or none, it is about everything.
 func parseSync(command string) (t Told, err error) {
 	words := strings.Split(strings.Trim(command, " "), " ")
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" }) // runmirrors puts two spaces between some
@@ -44,7 +44,7 @@ func parseSync(command string) (t Told, err error) {
 	}
 	has := func(w string) bool { return slices.Contains(words, w) }
 	t.Whole = has("sync:all") || has("sync:stage2") || !has("sync:stage1")
-	t.Callback = has("sync:callback")
+	t.Callback, t.Hops = has("sync:callback"), has("sync:mhop") && !t.Whole
 	return t, nil
 }
 

@@ -9,15 +9,16 @@ import (
 
 func TestWordsOfAPush(t *testing.T) {
 	for command, want := range map[string]Told{
-		" sync:archive:debian sync:all":                       {Archive: "debian", Whole: true}, // as runmirrors sends it
-		" sync:archive: sync:all":                             {Whole: true},
-		" sync:archive:security sync:stage1":                  {Archive: "security"},
-		" sync:archive:security sync:stage2":                  {Archive: "security", Whole: true},
-		" sync:archive:x sync:callback sync:all":              {Archive: "x", Whole: true, Callback: true},
-		" sync:archive:x sync:callback sync:mhop sync:stage1": {Archive: "x", Callback: true},
-		"sync:all":                {Whole: true},
-		"sync:archive:x":          {Archive: "x", Whole: true},
-		"sync:stage1 sync:stage2": {Whole: true},
+		" sync:archive:debian sync:all":                               {Archive: "debian", Whole: true}, // as runmirrors sends it
+		" sync:archive: sync:all":                                     {Whole: true},
+		" sync:archive:security sync:stage1":                          {Archive: "security"},
+		" sync:archive:security sync:stage2":                          {Archive: "security", Whole: true},
+		" sync:archive:x sync:callback sync:all":                      {Archive: "x", Whole: true, Callback: true},
+		" sync:archive:x sync:callback sync:mhop sync:stage1":         {Archive: "x", Callback: true, Hops: true},
+		" sync:archive:x sync:mhop sync:stage2":                       {Archive: "x", Whole: true},
+		"sync:all":                                                    {Whole: true},
+		"sync:archive:x":                                              {Archive: "x", Whole: true},
+		"sync:stage1 sync:stage2":                                     {Whole: true},
 		"sync:all  sync:archive:" + strings.Repeat("a.-_9", 12) + " ": {Archive: strings.Repeat("a.-_9", 12), Whole: true},
 	} {
 		got, err := Parse(command)

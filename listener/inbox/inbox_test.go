@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -110,6 +111,30 @@ func TestRepeatedThousandTimesIsStoredOnce(t *testing.T) {
 	}
 	if n := len(sent(t, b)); n != 1 {
 		t.Errorf("%d reports, want 1", n)
+	}
+}
+
+// Many at once are as each by itself. One that contradicts what is known ends them.
+func TestManyAreStoredAtOnce(t *testing.T) {
+	b, c := open(t, t.TempDir()), &chain{t: t, epoch: epoch}
+	finish(t, b, c.next(event.Change))
+	all := []inbox.Heard{c.next(event.Change), c.next(event.Change), c.next(event.Change)}
+	put(t, b, inbox.Stored, all[1])
+	got, err := b.PutAll(t.Context(), all)
+	if want := []inbox.Verdict{inbox.Stored, inbox.Repeated, inbox.Stored}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if s := look(t, b); s.Through != 4 {
+		t.Errorf("%+v", s)
+	}
+	forged := all[2].Announcement
+	forged.Count = 5
+	got, err = b.PutAll(t.Context(), []inbox.Heard{all[0], sealed(t, forged), c.next(event.Change)})
+	if want := []inbox.Verdict{inbox.Repeated, inbox.Equivocation}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if s := look(t, b); s.Quarantine == "" || s.Through != 4 {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -380,6 +405,24 @@ func TestTroubleConfirmRelease(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	put(t, b, inbox.Stored, sealed(t, forged))
+}
+
+// Of a module that is new here, what is held has no serial. The word that lets it go on is used up when it is done.
+func TestAWordForOneAdoptionIsForNoOther(t *testing.T) {
+	b := open(t, t.TempDir())
+	held := inbox.Trouble{Kind: "held", Error: "900 of 1000 would be deleted", Since: start, Attempts: 1}
+	if err := b.Fail(t.Context(), mod, held, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := b.Confirm(t.Context(), mod, "held"); !ok || err != nil || !look(t, b).Push.Confirmed {
+		t.Fatal(ok, err, look(t, b).Push)
+	}
+	if _, err := b.Finish(t.Context(), inbox.Done{Module: mod, Epoch: epoch, At: start}); err != nil {
+		t.Fatal(err)
+	}
+	if s := look(t, b); s.Push.Confirmed || s.Epoch != epoch {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestBudgetsAndHave(t *testing.T) {

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 )
@@ -9,6 +10,11 @@ import (
 // MaxAhead is how far above what is known a serial may be and still be stored. One further ahead may be the work of a stolen key that wants
 // every later announcement to look old; only a journal that leads up to it makes it true.
 const MaxAhead = 100_000
+
+// FrozenAfter is how long ago a head has expired that leads nowhere any more: no clock is so wrong. Until then it is followed, as the master may be down, a tier
+// above cut off, or this host's clock fast, and what it leads to is signed. Later it may as well be what somebody kept who wants this mirror to bring what was
+// withdrawn since.
+const FrozenAfter = 24 * time.Hour
 
 // ViaUpstream is the Via of a head that the upstream itself was asked for; no transport brought it.
 const ViaUpstream = "upstream"
@@ -23,6 +29,7 @@ const (
 	Old          Verdict = "old"          // at or below what is applied, or a head older than the known one
 	TooFar       Verdict = "too far"      // see MaxAhead: not stored, ask the upstream
 	Strange      Verdict = "strange"      // of another epoch than the module's: stored for the case that the upstream agrees, ask it
+	Frozen       Verdict = "frozen"       // a head that says more than is known, and has expired long ago: not stored, ask the upstream
 	Equivocation Verdict = "equivocation" // one serial, two different lines: the module is now in quarantine
 )
 
@@ -62,8 +69,8 @@ func Judge(k Known, h Heard) Verdict {
 
 // JudgeHead compares a head that has passed the gate with what is known, and with the newest head so far, nil if there is none. Within an epoch
 // the higher serial is newer, and of one serial the later signature, which says that it still holds; of another epoch the later signature, or one
-// of the same second. One far above what is known counts only if the upstream itself says so: the mirror would go on asking for what never was.
-// It is a pure function.
+// of the same second. One far above what is known counts only if the upstream itself says so: the mirror would go on asking for what never was. One that says
+// more than is known does not count if it expired long ago by this host's clock, whoever says so, see FrozenAfter. It is a pure function.
 func JudgeHead(k Known, old *Head, h Head) Verdict {
 	top := max(k.Applied, k.Top)
 	if old != nil && old.Epoch == h.Epoch {
@@ -86,12 +93,30 @@ func JudgeHead(k Known, old *Head, h Head) Verdict {
 		return Old
 	case k.Epoch == h.Epoch && h.Serial < k.Applied:
 		return Old
+	case h.Head.Expired(h.At, FrozenAfter) && leads(k, old, h):
+		return Frozen
 	case k.Epoch == h.Epoch && h.Serial > top+MaxAhead && h.Via != ViaUpstream:
 		return TooFar
 	case k.Epoch != h.Epoch:
 		return Strange
 	}
 	return Stored
+}
+
+// leads tells whether a head says more than is known otherwise: a higher serial, or an epoch that no head before has told of.
+func leads(k Known, old *Head, h Head) bool {
+	told := old != nil && old.Epoch == h.Epoch
+	if !told && k.Epoch != h.Epoch {
+		return true
+	}
+	known := k.Top
+	if told {
+		known = max(known, old.Serial)
+	}
+	if k.Epoch == h.Epoch {
+		known = max(known, k.Applied)
+	}
+	return h.Serial > known
 }
 
 // namesFirst tells whether a head of the same second is the newer one because it names a manifest, which the master has just built.

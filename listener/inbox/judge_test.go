@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -132,5 +133,41 @@ func TestOfOneSecondTheHeadThatNamesAManifestIsNewer(t *testing.T) {
 	}
 	if v := inbox.JudgeHead(known, &with, without); v != inbox.Old {
 		t.Error("the one without:", v)
+	}
+}
+
+// A head that expired a day ago or more leads nowhere: no higher serial, and no epoch that nothing else has told of. What is known already it may say again.
+func TestFrozenHeads(t *testing.T) {
+	const ttl, late = 15 * time.Minute, 15*time.Minute + inbox.FrozenAfter
+	head := func(e event.Epoch, serial event.Serial, signed time.Duration) inbox.Head {
+		at := start.Add(signed)
+		return inbox.Head{Head: event.Head{Module: mod, Epoch: e, Serial: serial, At: at, TTL: ttl}, Line: []byte(fmt.Sprint(e, serial, at)), At: start, Via: inbox.ViaUpstream}
+	}
+	old := head(epoch, 5, -100*time.Hour)
+	other := head("00000001", 3, -90*time.Hour)
+	for name, c := range map[string]struct {
+		known inbox.Known
+		old   *inbox.Head
+		head  inbox.Head
+		want  inbox.Verdict
+	}{
+		"fresh":                     {inbox.Known{Epoch: epoch, Applied: 5}, &old, head(epoch, 9, 0), inbox.Stored},
+		"expired for a day at most": {inbox.Known{Epoch: epoch, Applied: 5}, &old, head(epoch, 9, -late), inbox.Stored},
+		"for longer":                {inbox.Known{Epoch: epoch, Applied: 5}, &old, head(epoch, 9, -late-1), inbox.Frozen},
+		"the serial was heard of":   {inbox.Known{Epoch: epoch, Applied: 5, Top: 9}, &old, head(epoch, 9, -late-1), inbox.Stored},
+		"the serial is applied":     {inbox.Known{Epoch: epoch, Applied: 9}, &old, head(epoch, 9, -late-1), inbox.Stored},
+		"no head is known":          {inbox.Known{Epoch: epoch, Applied: 5}, nil, head(epoch, 9, -late-1), inbox.Frozen},
+		"nothing is known":          {inbox.Known{}, nil, head(epoch, 0, -late-1), inbox.Frozen},
+		"nothing is known, fresh":   {inbox.Known{}, nil, head(epoch, 0, 0), inbox.Strange},
+		"another epoch":             {inbox.Known{Epoch: epoch, Applied: 5}, &old, head("00000001", 9, -late-1), inbox.Frozen},
+		"an older epoch":            {inbox.Known{Epoch: epoch, Applied: 5}, &old, head("00000001", 9, -101*time.Hour), inbox.Old},
+		"that was heard of":         {inbox.Known{Epoch: epoch, Applied: 5}, &other, head("00000001", 3, -late-1), inbox.Strange},
+		"rolled back":               {inbox.Known{Epoch: epoch, Applied: 5}, &old, head(epoch, 4, -late-1), inbox.Old},
+		"the same once more":        {inbox.Known{Epoch: epoch, Applied: 5}, &old, old, inbox.Repeated},
+		"a slow clock":              {inbox.Known{Epoch: epoch, Applied: 5}, &old, head(epoch, 9, 1000*time.Hour), inbox.Stored},
+	} {
+		if got := inbox.JudgeHead(c.known, c.old, c.head); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }

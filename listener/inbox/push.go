@@ -15,6 +15,7 @@ import (
 type Push struct {
 	Asked       uint64    // the number of the newest one; 0: there was none
 	AskedWhole  uint64    // of the newest one that asks for everything, not for content only
+	AskedHops   uint64    // of the newest one for content that mirrors below are to have as well before it is done
 	ContentDone uint64    // content was brought for those up to this number
 	WholeDone   uint64    // likewise everything
 	Confirmed   bool      // an operator has allowed the deletions of the next work for them
@@ -35,12 +36,22 @@ func (p Push) Done(n uint64, whole bool) bool {
 	return whole && p.WholeDone >= n || !whole && p.ContentDone >= n
 }
 
-const pushColumns = "asked, asked_whole, content_done, whole_done, confirmed, plain, synced, at, origin"
+// Hops tells whether mirrors below are to be told of content.
+func (p Push) Hops() bool { return p.AskedHops > p.ContentDone }
+
+// An Order is one push.
+type Order struct {
+	Whole bool   // it asks for everything, not for content only
+	Hops  bool   // of content: mirrors below are to have it as well before it is done
+	From  string // whence it came
+}
+
+const pushColumns = "asked, asked_whole, asked_hops, content_done, whole_done, confirmed, plain, synced, at, origin"
 
 func push(ctx context.Context, tx *sql.Tx, name event.Module) (p Push, err error) {
 	var synced, at int64
 	err = tx.QueryRowContext(ctx, "SELECT "+pushColumns+" FROM push WHERE module = ?", name).
-		Scan(&p.Asked, &p.AskedWhole, &p.ContentDone, &p.WholeDone, &p.Confirmed, &p.Plain, &synced, &at, &p.From)
+		Scan(&p.Asked, &p.AskedWhole, &p.AskedHops, &p.ContentDone, &p.WholeDone, &p.Confirmed, &p.Plain, &synced, &at, &p.From)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Push{}, nil
 	}
@@ -49,8 +60,8 @@ func push(ctx context.Context, tx *sql.Tx, name event.Module) (p Push, err error
 }
 
 func putPush(ctx context.Context, tx *sql.Tx, name event.Module, p Push) error {
-	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO push (module, "+pushColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		name, p.Asked, p.AskedWhole, p.ContentDone, p.WholeDone, p.Confirmed, p.Plain, stamp(p.Synced), stamp(p.At), p.From)
+	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO push (module, "+pushColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		name, p.Asked, p.AskedWhole, p.AskedHops, p.ContentDone, p.WholeDone, p.Confirmed, p.Plain, stamp(p.Synced), stamp(p.At), p.From)
 	return err
 }
 
@@ -79,16 +90,18 @@ func (b *Inbox) changePush(ctx context.Context, name event.Module, f func(*sql.T
 }
 
 // Push notes that somebody says that a module has changed, and returns its number. What waits to be tried again is due now.
-func (b *Inbox) Push(ctx context.Context, name event.Module, whole bool, from string, at time.Time) (n uint64, err error) {
+func (b *Inbox) Push(ctx context.Context, name event.Module, o Order, at time.Time) (n uint64, err error) {
 	err = b.changePush(ctx, name, func(tx *sql.Tx, p *Push) error {
 		if !p.Waits() {
 			p.At = at
 		}
 		p.Asked++
-		if n = p.Asked; whole {
+		if n = p.Asked; o.Whole {
 			p.AskedWhole = n
+		} else if o.Hops {
+			p.AskedHops = n
 		}
-		p.From = from
+		p.From = o.From
 		_, err := tx.ExecContext(ctx, "UPDATE module SET next = ? WHERE name = ? AND next <> 0", stamp(at), name)
 		return err
 	})

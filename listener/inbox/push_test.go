@@ -33,7 +33,7 @@ func TestPushes(t *testing.T) {
 		t.Errorf("before any push: %+v", p)
 	}
 	for i, whole := range []bool{false, true, false} {
-		n, err := b.Push(t.Context(), mod, whole, "192.0.2.1", start.Add(time.Duration(i)*time.Second))
+		n, err := b.Push(t.Context(), mod, inbox.Order{Whole: whole, Hops: i == 2, From: "192.0.2.1"}, start.Add(time.Duration(i)*time.Second))
 		check(err)
 		if n != uint64(i+1) {
 			t.Errorf("push %d has number %d", i+1, n)
@@ -41,18 +41,18 @@ func TestPushes(t *testing.T) {
 	}
 	check(b.Close())
 	b = open(t, dir)
-	if p := pushes(t, b); !p.Waits() || !p.Whole() || p.Asked != 3 || p.AskedWhole != 2 || !p.At.Equal(start) || p.From != "192.0.2.1" {
+	if p := pushes(t, b); !p.Waits() || !p.Whole() || p.Asked != 3 || p.AskedWhole != 2 || p.AskedHops != 3 || !p.Hops() || !p.At.Equal(start) || p.From != "192.0.2.1" {
 		t.Errorf("kept is %+v", p)
 	}
 	check(b.Pushed(t.Context(), mod, 3, false, true, start))
-	if p := pushes(t, b); !p.Waits() || !p.Whole() || !p.Done(3, false) || p.Done(1, true) || !p.Synced.IsZero() {
+	if p := pushes(t, b); !p.Waits() || !p.Whole() || !p.Done(3, false) || p.Done(1, true) || p.Hops() || !p.Synced.IsZero() {
 		t.Errorf("with the content of all it is %+v", p)
 	}
 	check(b.Pushed(t.Context(), mod, 2, true, true, start.Add(time.Minute)))
 	if p := pushes(t, b); p.Waits() || !p.Done(2, true) || p.Done(3, true) || !p.Plain || !p.Synced.Equal(start.Add(time.Minute)) || !p.At.IsZero() {
 		t.Errorf("with everything of the second it is %+v", p)
 	}
-	if _, err := b.Push(t.Context(), "other", true, "", start); err == nil {
+	if _, err := b.Push(t.Context(), "other", inbox.Order{Whole: true}, start); err == nil {
 		t.Error("a push of a module that is not there")
 	}
 }
@@ -71,11 +71,7 @@ func TestPushesInOlderState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var table string
-	if err := db.QueryRow("SELECT name FROM sqlite_schema WHERE sql LIKE '%version%' AND type = 'table'").Scan(&table); err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"DROP TABLE push", "UPDATE " + table + " SET version = 1 WHERE version = 2"} {
+	for _, text := range []string{"DROP TABLE push", "UPDATE component SET version = 1 WHERE name = 'inbox'"} {
 		if _, err := db.Exec(text); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +80,7 @@ func TestPushesInOlderState(t *testing.T) {
 		t.Fatal(err)
 	}
 	b = open(t, dir)
-	if n, err := b.Push(t.Context(), mod, true, "", start); err != nil || n != 1 {
+	if n, err := b.Push(t.Context(), mod, inbox.Order{Whole: true}, start); err != nil || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
 }

@@ -26,31 +26,57 @@ func (b *Inbox) Ensure(ctx context.Context, now time.Time, names ...event.Module
 // Put stores an announcement that has passed the gate, and with it the report that it was received, if r is not nil.
 func (b *Inbox) Put(ctx context.Context, h Heard, r *event.Report) (v Verdict, err error) {
 	err = b.tx(ctx, func(tx *sql.Tx) error {
-		m, err := module(ctx, tx, h.Module)
-		if err != nil {
-			return err
-		}
-		k, err := known(ctx, tx, m, h.Epoch, h.Serial)
-		if err != nil {
-			return err
-		}
-		switch v = Judge(k, h); v {
-		case Stored, Strange:
-			if err := insert(ctx, tx, h); err != nil || r == nil || v == Strange {
+		v, err = b.put(ctx, tx, h, r)
+		return err
+	})
+	return v, err
+}
+
+// PutAll stores announcements that have passed the gate, in order and in one transaction, and returns a verdict for each. They end with one that contradicts
+// what is known.
+func (b *Inbox) PutAll(ctx context.Context, all []Heard) (verdicts []Verdict, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		verdicts = nil
+		for _, h := range all {
+			v, err := b.put(ctx, tx, h, nil)
+			if err != nil {
 				return err
 			}
-			if err := b.report(ctx, tx, m, *r); err != nil {
-				return err
+			if verdicts = append(verdicts, v); v == Equivocation {
+				return nil
 			}
-			failpoint.Here("inbox.commit")
-			return nil
-		case Repeated:
-			return addSet(ctx, tx, h)
-		case Equivocation:
-			return b.quarantine(ctx, tx, m, h.Epoch, h.Serial, h.At, "it was heard with two different lines")
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return verdicts, nil
+}
+
+func (b *Inbox) put(ctx context.Context, tx *sql.Tx, h Heard, r *event.Report) (Verdict, error) {
+	m, err := module(ctx, tx, h.Module)
+	if err != nil {
+		return "", err
+	}
+	k, err := known(ctx, tx, m, h.Epoch, h.Serial)
+	if err != nil {
+		return "", err
+	}
+	v := Judge(k, h)
+	switch v {
+	case Stored, Strange:
+		if err := insert(ctx, tx, h); err != nil || r == nil || v == Strange {
+			return v, err
+		}
+		if err = b.report(ctx, tx, m, *r); err == nil {
+			failpoint.Here("inbox.commit")
+		}
+	case Repeated:
+		err = addSet(ctx, tx, h)
+	case Equivocation:
+		err = b.quarantine(ctx, tx, m, h.Epoch, h.Serial, h.At, "it was heard with two different lines")
+	}
 	return v, err
 }
 

@@ -67,4 +67,6 @@ CREATE TABLE push (
 	at           INTEGER NOT NULL, -- when the oldest came that is not done
 	origin       TEXT NOT NULL     -- whence the newest came
 ) STRICT;
+`, `
+ALTER TABLE push ADD COLUMN asked_hops INTEGER NOT NULL DEFAULT 0; -- the newest that asks for content and is to be passed on
 `}

@@ -51,6 +51,9 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 		if err := b.advance(ctx, tx, &m, d.At, d.Reports); err != nil {
 			return err
 		}
+		if _, err := tx.ExecContext(ctx, "UPDATE push SET confirmed = 0 WHERE module = ?", d.Module); err != nil {
+			return err
+		}
 		more, err = pending(ctx, tx, m)
 		failpoint.Here("applied.commit")
 		return err

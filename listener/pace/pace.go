@@ -39,14 +39,16 @@ type Action struct {
 type View struct {
 	inbox.Snapshot
 	Now    time.Time
-	Look   time.Time // when the upstream's head is to be looked at, because of a connect or a message that cannot be followed; zero: no need
-	Looked time.Time // when it was last looked at, successfully or not; zero: never
-	Lost   string    // why only a comparison with the manifest helps, "" if it need not be
+	Look   time.Time     // when the upstream's head is to be looked at, because of a connect or a message that cannot be followed; zero: no need
+	Looked time.Time     // when it was last looked at, successfully or not; zero: never
+	LookIn time.Duration // how long after that it is to be looked at again without news, see Rhythm; 0: as Tuning says
+	Lost   string        // why only a comparison with the manifest helps, "" if it need not be
 }
 
 // A Tuning is what decisions are tuned by.
 type Tuning struct {
 	LookEvery time.Duration // without news for so long the head is looked at
+	SyncEvery time.Duration // an upstream that exports nothing is looked through so often; 0: as often as the budget of full work allows
 	Skew      time.Duration // difference of clocks to forgive
 	Budgets   map[string]Budget
 }
@@ -59,6 +61,11 @@ func (p Tuning) Decide(v View) Action {
 	if t := v.Trouble; t.Kind != "" && !retryDue(t, v.Now) {
 		return Action{Do: Wait, At: t.Next, Why: t.Kind + ": " + t.Error}
 	}
+	return p.unlessHeld(v, p.next(v))
+}
+
+// next decides where nothing is in the way.
+func (p Tuning) next(v View) Action {
 	switch {
 	case v.Push.Waits():
 		return p.pushed(v, "told that something has changed")
@@ -91,7 +98,8 @@ func retryDue(t inbox.Trouble, now time.Time) bool {
 
 // work decides about announcements that were heard and not applied.
 func (p Tuning) work(v View) (Action, bool) {
-	if i := slices.IndexFunc(v.Todo, func(i inbox.Item) bool { return i.Wide }); i >= 0 {
+	held := p.holds(v)
+	if i := slices.IndexFunc(v.Todo, func(i inbox.Item) bool { return i.Wide }); i >= 0 && !held {
 		// What comes before it need not be as it was announced any more, and a comparison brings that too.
 		a := p.afford(v, WorkManifest, Action{Do: Compare, Why: fmt.Sprintf("serial %d names no paths", v.Todo[i].Serial)})
 		if a.Do != Wait || i == 0 {
@@ -100,7 +108,7 @@ func (p Tuning) work(v View) (Action, bool) {
 	}
 	through := v.Applied
 	for _, i := range v.Todo {
-		if i.Wide || !i.Set || v.Confirmed > v.Applied && i.Serial > v.Confirmed {
+		if i.Wide || !i.Set || v.Confirmed > v.Applied && i.Serial > v.Confirmed || held && i.Kind != event.Flip {
 			break
 		}
 		if i.Kind == event.Flip && p.Waits(v, i.Serial) {
@@ -120,6 +128,8 @@ func (p Tuning) work(v View) (Action, bool) {
 		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("the path set of serial %d is not here", next.Serial)}), true
 	case next == nil && v.Top > v.Through:
 		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("serial %d is known of, %d is missing", v.Top, v.Through+1)}), true
+	case held && v.Top > v.Through:
+		return p.afford(v, WorkLook, Action{Do: Journal, Why: fmt.Sprintf("serial %d may end a compose, %d is missing", v.Top, v.Through+1)}), true
 	}
 	return Action{}, false
 }
@@ -165,9 +175,15 @@ func (p Tuning) watch(v View) Action {
 	if v.Head != nil && v.Head.At.After(news) && !v.Head.At.After(v.Now) {
 		news = v.Head.At
 	}
-	due, why := news.Add(p.LookEvery), fmt.Sprintf("no news for %v", p.LookEvery)
-	if v.Head == nil || v.Head.Expired(v.Now, p.Skew) {
-		due, why = looked.Add(p.LookEvery/10), "the newest head has expired"
+	every := p.LookEvery
+	if v.LookIn > 0 {
+		every = min(v.LookIn, every)
+	}
+	due, why := news.Add(every), fmt.Sprintf("no news for %v", every.Round(time.Second))
+	if v.Head == nil {
+		due, why = looked.Add(p.LookEvery/10), "no head is known"
+	} else if v.Head.Expired(v.Now, p.Skew) {
+		due, why = looked.Add(stalePause(v.Now.Sub(v.Head.Head.At.Add(v.Head.TTL)), p.LookEvery)), "the newest head has expired"
 	}
 	if !v.Look.IsZero() && v.Look.Before(due) {
 		due, why = v.Look, "connected, or heard something that only the upstream can explain"
@@ -193,7 +209,11 @@ func (p Tuning) pushed(v View, why string) Action {
 // watchPlain decides when there is nothing to do and the upstream exports nothing: it is asked now and then whether it does by now, and all that it has
 // is looked at as often as that may be, as a push may have been lost.
 func (p Tuning) watchPlain(v View) Action {
-	full, look := v.Push.Synced.Add(p.Budgets[WorkFull].Every), v.Looked.Add(p.LookEvery)
+	every := p.SyncEvery
+	if every == 0 {
+		every = p.Budgets[WorkFull].Every
+	}
+	full, look := v.Push.Synced.Add(every), v.Looked.Add(p.LookEvery)
 	if v.Push.Synced.After(v.Now) || !v.Now.Before(full) {
 		return p.pushed(v, "nobody has told of a change for long")
 	}

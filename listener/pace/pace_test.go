@@ -169,11 +169,17 @@ func TestStates(t *testing.T) {
 		New:         func(v *View) { v.Epoch = "" },
 		Behind:      func(v *View) { pending(v, here) },
 		Deaf:        func(v *View) { v.Now = noon.Add(21 * time.Minute) },
+		Stale:       func(v *View) { v.Now, v.Head.Via = noon.Add(21*time.Minute), inbox.ViaUpstream },
 		Quarantined: func(v *View) { v.Quarantine, v.Quarantined = "x", noon },
 		Waiting:     func(v *View) { v.Trouble = inbox.Trouble{Kind: string(Waiting), Since: noon} },
 		Retrying:    func(v *View) { v.Trouble = inbox.Trouble{Kind: string(Retrying), Since: noon} },
 		Blocked:     func(v *View) { v.Trouble = inbox.Trouble{Kind: string(Blocked), Since: noon} },
 		Held:        func(v *View) { v.Trouble = inbox.Trouble{Kind: string(Held), Since: noon} },
+		Composing: func(v *View) {
+			pending(v, here)
+			v.Head.Hold, v.Head.Serial = time.Hour, 6
+			v.Trouble.Kind = string(Retrying)
+		},
 	} {
 		v := current()
 		change(&v)

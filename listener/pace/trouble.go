@@ -14,6 +14,7 @@ type Cause string
 const (
 	Other      Cause = ""          // nothing that is known better
 	NotReady   Cause = "not ready" // the upstream does not have yet what was announced
+	Outdated   Cause = "outdated"  // the upstream says what was true once, and is not to be followed there
 	IndexAhead Cause = "ahead"     // an index on the upstream is newer than announced: its announcement is on the way
 	Limited    Cause = "limited"   // a rate budget does not allow the work yet
 	Crowded    Cause = "crowded"   // the upstream has no room for one more now
@@ -49,6 +50,8 @@ func (f Failure) Answer() (State, *Tempo) {
 	switch f.Cause {
 	case NotReady:
 		return Waiting, &Tempo{First: 2 * time.Second, Most: 30 * time.Second}
+	case Outdated:
+		return Stale, &Tempo{First: 30 * time.Second, Most: 10 * time.Minute}
 	case IndexAhead:
 		return Waiting, &Tempo{First: Brief, Most: 30 * time.Second}
 	case Limited:

@@ -153,13 +153,32 @@ func (c cover) covers(r event.Record) bool {
 
 // inOrder puts renames so that a name is free before another directory gets it, where there is such an order.
 func inOrder(renames []Rename) []Rename {
+	frees := map[string][]int{} // by the new name: the renames that take away what is there, or below
+	for _, r := range renames {
+		frees[r.To] = nil
+	}
+	for i, r := range renames {
+		for p := r.From; p != ""; p = parent(p) {
+			if before, wanted := frees[p]; wanted {
+				frees[p] = append(before, i)
+			}
+		}
+	}
 	var done []Rename
-	for len(renames) > 0 {
-		i := max(0, slices.IndexFunc(renames, func(r Rename) bool {
-			return !slices.ContainsFunc(renames, func(o Rename) bool { return o.From == r.To || event.Under(r.To, o.From) })
-		}))
+	taken := make([]bool, len(renames))
+	var take func(int)
+	take = func(i int) {
+		if taken[i] {
+			return
+		}
+		taken[i] = true
+		for _, before := range frees[renames[i].To] {
+			take(before)
+		}
 		done = append(done, renames[i])
-		renames = slices.Delete(renames, i, i+1)
+	}
+	for i := range renames {
+		take(i)
 	}
 	return done
 }

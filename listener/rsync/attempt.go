@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/mirrorbus/mirrorbus/internal/itemize"
 )
 
 // An attempt is one start of rsync and what it said.
@@ -123,11 +125,17 @@ func (a *attempt) notice(line string) {
 		a.res.Unsafe = append(a.res.Unsafe, a.locate(link))
 		return
 	}
+	if name, ok := tooLarge(line); ok && a.job.MaxSize > 0 {
+		if len(a.res.TooLarge) < MaxItems {
+			a.res.TooLarge = append(a.res.TooLarge, join(a.part.root.link, name))
+		}
+		return
+	}
 	if strings.HasPrefix(line, "created directory ") {
 		return
 	}
 	if len(a.res.Notices) < MaxItems {
-		a.res.Notices = append(a.res.Notices, unescape(line))
+		a.res.Notices = append(a.res.Notices, itemize.Unescape(line))
 	}
 }
 

@@ -95,7 +95,7 @@ type Job struct {
 	Sums func(path string) bool // Aside: of which files to tell the digest, nil for none
 
 	Into    string // Fetch: an absolute folder outside of the destination, made if missing
-	MaxSize int64  // Fetch: larger files are skipped; 0 means no limit
+	MaxSize int64  // Fetch: larger files are skipped, see Result.TooLarge; 0 means no limit
 
 	Checksum bool // Verify: compare content too, which reads all of it on both sides
 

@@ -251,7 +251,7 @@ func TestFetchCopiesSmallFilesElsewhere(t *testing.T) {
 	into := filepath.Join(t.TempDir(), "state")
 	res := w.run(Job{Mode: Fetch, Paths: []string{".mirrorbus/head", ".mirrorbus/none", ".mirrorbus/sets", ".mirrorbus/big", ".mirrorbus/l"}, Into: into, MaxSize: 10})
 	got, err := os.ReadFile(filepath.Join(into, ".mirrorbus/head"))
-	if err != nil || string(got) != "h" || res.Files != 2 {
+	if err != nil || string(got) != "h" || res.Files != 2 || !slices.Equal(res.TooLarge, []string{".mirrorbus/big"}) {
 		t.Errorf("%q %v %+v", got, err, res)
 	}
 	for _, name := range []string{"big", "l", "none"} {

@@ -3,6 +3,8 @@ package rsync
 import (
 	"strconv"
 	"strings"
+
+	"github.com/mirrorbus/mirrorbus/internal/itemize"
 )
 
 // An Op is what rsync did to a path.
@@ -40,12 +42,12 @@ func parseItem(line string) (it Item, ok bool) {
 	if err1 != nil || err2 != nil {
 		return it, false
 	}
-	name := unescape(f[4])
+	name := itemize.Unescape(f[4])
 	it = Item{Op: Changed, Path: strings.TrimSuffix(name, "/"), Dir: strings.HasSuffix(name, "/"), Change: strings.TrimRight(f[1], " "), Size: size, Bytes: bytes}
 	switch {
-	case f[0] == "del." || strings.HasPrefix(f[1], "*deleting"):
+	case f[0] == "del." || itemize.Deleted(f[1]):
 		it.Op = Deleted
-	case strings.HasPrefix(f[1], ">") || strings.HasPrefix(f[1], "c") || strings.HasPrefix(f[1], "h"):
+	case itemize.Made(f[1]):
 		it.Op = Received
 	}
 	return it, true
@@ -59,7 +61,13 @@ func unsafeLink(line string) (path string, ok bool) {
 		return "", false
 	}
 	path, _, ok = strings.Cut(rest, `" -> "`)
-	return unescape(path), ok
+	return itemize.Unescape(path), ok
+}
+
+// tooLarge reads the line that tells of a file which --max-size leaves out.
+func tooLarge(line string) (path string, ok bool) {
+	path, ok = strings.CutSuffix(line, " is over max-size")
+	return itemize.Unescape(path), ok
 }
 
 // stats are the figures of --info=stats2 that we use.

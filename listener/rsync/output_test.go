@@ -44,14 +44,6 @@ func TestPathErrors(t *testing.T) {
 	}
 }
 
-func TestUnescape(t *testing.T) {
-	for in, want := range map[string]string{`a\#012b`: "a\nb", `a\#134#012`: `a\#012`, `a\b`: `a\b`, `\#9`: `\#9`, `\#777`: `\#777`, `\#377`: "\xff"} {
-		if got := unescape(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestWantedNames(t *testing.T) {
 	for _, c := range []struct {
 		mode Mode
@@ -197,8 +189,5 @@ func FuzzOutput(f *testing.F) {
 		}
 		var s stats
 		s.line(line)
-		if len(unescape(line)) > len(line) {
-			t.Error("grew")
-		}
 	})
 }

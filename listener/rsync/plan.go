@@ -139,7 +139,11 @@ func cut(root root, j Job) (parts []part) {
 
 // argv is the command line of a part. left is how many things may still be deleted.
 func (r *Runner) argv(j Job, p part, mark string, left int) []string {
-	argv := []string{r.cfg.Features.Binary, "--no-motd", "--no-h", "--numeric-ids", "--outbuf=L", "--info=stats2,name1", format(mark)}
+	info := "--info=stats2,name1"
+	if j.MaxSize > 0 {
+		info += ",skip1" // names what is too large
+	}
+	argv := []string{r.cfg.Features.Binary, "--no-motd", "--no-h", "--numeric-ids", "--outbuf=L", info, format(mark)}
 	argv = append(argv, r.args(j, left)...)
 	from, to := r.src.url, p.root.real+"/"
 	switch j.Way {

@@ -71,6 +71,7 @@ type Result struct {
 	Changes  int64  // how many there were
 	Notices  []string
 	Unsafe   []string // symbolic links that were left out because they lead out of the module
+	TooLarge []string // Fetch: files that were left out because they are larger than Job.MaxSize
 	Runs     int      // times rsync was started
 	Duration time.Duration
 

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/mirrorbus/mirrorbus/internal/itemize"
 )
 
 // What rsync says about one path, with and without the role that newer versions name:
@@ -32,7 +34,7 @@ func pathError(line string) (p PathError, ok bool) {
 		}
 		p.Kind = kindOf(m[5], m[4])
 		p.Local = p.Local || p.Kind == NoSpace || p.Kind == ReadOnly || m[1] == "" && localWords.MatchString(line)
-		p.Path = unescape(p.Path)
+		p.Path = itemize.Unescape(p.Path)
 		return p, true
 	}
 	for _, form := range []struct {
@@ -47,7 +49,7 @@ func pathError(line string) (p PathError, ok bool) {
 		{rejected, Rejected, true, "rsync refuses the name"},
 	} {
 		if m := form.re.FindStringSubmatch(line); m != nil {
-			return PathError{Path: unescape(m[1]), Kind: form.kind, Local: form.local, Text: form.text}, true
+			return PathError{Path: itemize.Unescape(m[1]), Kind: form.kind, Local: form.local, Text: form.text}, true
 		}
 	}
 	return p, false
@@ -79,23 +81,4 @@ func kindOf(errno, text string) Kind {
 		return TooLong
 	}
 	return Other
-}
-
-// unescape undoes rsync's \#ooo for bytes that it does not print. Any other backslash is itself.
-func unescape(name string) string {
-	if !strings.Contains(name, `\#`) {
-		return name
-	}
-	var b strings.Builder
-	for i := 0; i < len(name); i++ {
-		if strings.HasPrefix(name[i:], `\#`) && i+5 <= len(name) {
-			if n, err := strconv.ParseUint(name[i+2:i+5], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 4
-				continue
-			}
-		}
-		b.WriteByte(name[i])
-	}
-	return b.String()
 }

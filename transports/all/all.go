@@ -7,6 +7,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports/hub"
 	"github.com/mirrorbus/mirrorbus/transports/irc"
 	"github.com/mirrorbus/mirrorbus/transports/mail"
+	"github.com/mirrorbus/mirrorbus/transports/poll"
 	"github.com/mirrorbus/mirrorbus/transports/ssh"
 )
 
@@ -18,5 +19,6 @@ func Registry() transports.Registry {
 		ssh.Driver(),
 		irc.Driver(),
 		mail.Driver(),
+		poll.Driver(),
 	}
 }

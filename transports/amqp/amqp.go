@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -110,6 +111,9 @@ func repeat(err error, n int) []error {
 	}
 	return errs
 }
+
+// RetryMax implements transports.Retrier.
+func (t *transport) RetryMax() time.Duration { return t.broker.RetryMax.Duration }
 
 func (t *transport) setPublisher(p *publisher) {
 	t.mu.Lock()

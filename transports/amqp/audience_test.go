@@ -15,6 +15,7 @@ import (
 
 // TestEmbargo: a module that not everybody may hear of goes into the log of those who may, and into no other.
 func TestEmbargo(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	secret := transports.Topic{Kind: transports.Announce, Module: "secret.one"}
 	public := transports.Topic{Kind: transports.Announce, Module: "fedora"}
@@ -78,6 +79,7 @@ func TestEmbargo(t *testing.T) {
 
 // TestReturned: what no queue takes is not accepted, and is when one does.
 func TestReturned(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	m := s.member(&member{role: transports.Mirror, name: "alpha"}).run()
 	m.await(0)
@@ -105,6 +107,7 @@ func TestReturned(t *testing.T) {
 
 // TestReportOfAnotherUser: a report under a mirror's key that the broker says another user has sent is nobody's.
 func TestReportOfAnotherUser(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	master := s.listen(transports.Master, "master", "")
 	s.sends("mb.report", "report.alpha.fedora", amqp091.Publishing{UserId: s.node.User, Body: []byte("forged")})
@@ -134,6 +137,7 @@ func (r *refusing) Receive(ctx context.Context, m transports.Message) error {
 
 // TestRefusedIsHeardAgain: the log is read again from what was not taken, also by another process with the same position.
 func TestRefusedIsHeardAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	s.sends("mb.announce", "announce.fedora", amqp091.Publishing{MessageId: "1", Body: []byte("first")})
 	tr, err := s.open(transports.Mirror, "alpha", transports.Env{}, nil)

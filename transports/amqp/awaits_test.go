@@ -3,7 +3,6 @@ package amqp_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.uber.org/goleak"
 
@@ -86,11 +85,22 @@ func (s *site) nothingLeft(before goleak.Option) {
 		s.t.Error(err)
 	}
 	testenv.WaitFor(s.t, patience, func() error {
-		for line := range strings.Lines(s.node.Ctl("list_connections", "vhost", "client_properties")) {
-			if vhost, rest, _ := strings.Cut(line, "\t"); vhost == s.vhost {
-				return fmt.Errorf("the broker still has a connection: %s", rest)
-			}
+		if left := s.node.Eval(s.connections() + "."); left != "[]" {
+			return fmt.Errorf("the broker still has connections: %s", left)
 		}
 		return nil
 	})
+}
+
+// connections is the Erlang for the list of those in the vhost.
+func (s *site) connections() string {
+	return fmt.Sprintf("[P || P <- rabbit_networking:connections(), (catch rabbit_networking:connection_info(P, [vhost])) =:= [{vhost, <<%q>>}]]", s.vhost)
+}
+
+// cutAll closes all connections in the vhost, for a reason that their ends are told, and waits until these have heard it: until then they go on with
+// what they were sent before.
+func (s *site) cutAll(reason string) {
+	s.t.Helper()
+	s.node.Eval(fmt.Sprintf(`Ps = %s, [rabbit_networking:close_connection(P, %q) || P <- Ps],
+		[begin M = monitor(process, P), receive {'DOWN', M, process, _, _} -> gone after 10000 -> late end end || P <- Ps].`, s.connections(), reason))
 }

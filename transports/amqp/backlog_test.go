@@ -46,8 +46,10 @@ func TestThousandWait(t *testing.T) {
 // A receiver that was given a message when the connection was lost says that it has it on another connection, where the numbers that the broker
 // gave to messages have begun anew: the broker must not be told that messages are safe that were not received.
 func TestAcknowledgedOnTheConnectionItCameBy(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"stream", "quorum", "classic"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t, crowded)
 			entered, release := make(chan struct{}, 100), make(chan struct{})
 			master := s.member(&member{role: transports.Master, name: "master-" + name}).run()
@@ -65,7 +67,7 @@ func TestAcknowledgedOnTheConnectionItCameBy(t *testing.T) {
 			master.put(ids...)
 			for held, connects := 0, 1; held < 4; held++ {
 				<-entered
-				s.node.Ctl("close_all_connections", "--vhost", s.vhost, "while a message is held")
+				s.cutAll("while a message is held")
 				release <- struct{}{}
 				m.await(connects)
 				connects = m.connections()
@@ -152,6 +154,7 @@ func (m *member) firstWait() time.Duration {
 }
 
 func TestBatchLargerThanTheWindow(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	master := s.member(&member{role: transports.Master, name: "master", tune: func(b *amqp.Broker) { b.Window = 5 }}).run()
 	mirror := s.member(&member{role: transports.Mirror, name: "mirror"}).run()

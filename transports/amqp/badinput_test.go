@@ -102,6 +102,7 @@ func (s *site) remake(queue string, args map[string]any) {
 
 // What is wrong with a login, or with what the vhost holds, is one error that says what to do.
 func TestBrokerIsNotAsItShouldBe(t *testing.T) {
+	t.Parallel()
 	classic, stream := map[string]any{"x-queue-type": "classic"}, map[string]any{"x-queue-type": "stream"}
 	for _, b := range []bad{
 		{name: "wrong vhost", conf: func(b *amqp.Broker) { b.VHost = "no-such" }, says: "no such vhost, or this user may not use it"},
@@ -135,6 +136,7 @@ func TestBrokerIsNotAsItShouldBe(t *testing.T) {
 		{name: "a queue of reports that is a stream", role: transports.Master, site: func(s *site) { s.remake("mb.report.in", stream) }, says: "a queue is a stream and must be none"},
 	} {
 		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
 			topology := amqp.DefaultTopology()
 			topology.Inboxes = map[string]string{"alpha": "classic"}
 			s := newSite(t, topology)
@@ -146,6 +148,7 @@ func TestBrokerIsNotAsItShouldBe(t *testing.T) {
 
 // What is there already and is another thing is named by init, which leaves it as it is.
 func TestInitOverOtherObjects(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		site     func(s *site)
 		topology func(t *amqp.Topology)
@@ -166,10 +169,11 @@ func TestInitOverOtherObjects(t *testing.T) {
 			says: "the exchange mb.report is there already and is another one: inequivalent arg 'type'",
 		},
 		"no right to configure": {
-			site: func(s *site) { s.user("alpha", "pw", "^mb\\.report$", "^mb\\.log$"); s.delete("queues", "mb.dead") }, says: "ACCESS_REFUSED",
+			site: func(s *site) { s.user("deaf", "pw", "^mb\\.report$", "^mb\\.log$"); s.delete("queues", "mb.dead") }, says: "ACCESS_REFUSED",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			topology := amqp.DefaultTopology()
 			topology.Inboxes = map[string]string{"alpha": "classic"}
 			s := newSite(t, topology)
@@ -183,7 +187,7 @@ func TestInitOverOtherObjects(t *testing.T) {
 			conf := amqp.DefaultMasterConfig()
 			s.fill(&conf.Broker)
 			if name == "no right to configure" {
-				login("alpha", "pw")(&conf.Broker)
+				login("deaf", "pw")(&conf.Broker)
 			}
 			start := time.Now()
 			err := amqp.Init(t.Context(), conf.Broker, topology)

@@ -120,6 +120,7 @@ func junk(word string) map[string]amqp091.Publishing {
 // What can be no message of ours is counted, said once per connection and forgotten, whatever its size, key and headers; what is good and comes
 // behind it is heard.
 func TestJunkIsCounted(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, queue, exchange, key, other string
 		role                              transports.Role
@@ -130,6 +131,7 @@ func TestJunkIsCounted(t *testing.T) {
 		{"reports", "", "mb.report", "report.alpha.fedora", "report.alpha.debian", transports.Master},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			topology := amqp.DefaultTopology()
 			if c.queue == "own" {
 				topology.Inboxes = map[string]string{"alpha": c.name}

@@ -72,12 +72,11 @@ func TestBrokerShortOfMemory(t *testing.T) {
 
 // holds tells whether a queue has so many messages.
 func (s *site) holds(queue string, n int) error {
-	for line := range strings.Lines(s.node.Ctl("list_queues", "-p", s.vhost, "name", "messages")) {
-		if name, count, _ := strings.Cut(strings.TrimSpace(line), "\t"); name == queue && count == fmt.Sprint(n) {
-			return nil
-		}
+	code := "{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<%q>>, queue, <<%q>>)), [{messages, N}] = rabbit_amqqueue:info(Q, [messages]), N."
+	if has := s.node.Eval(fmt.Sprintf(code, s.vhost, queue)); has != fmt.Sprint(n) {
+		return fmt.Errorf("queue %s holds %s messages, not %d", queue, has, n)
 	}
-	return fmt.Errorf("queue %s does not hold %d messages", queue, n)
+	return nil
 }
 
 // A write that nobody reads blocks once the sockets are full, and the library holds a lock meanwhile which it needs to end the connection.

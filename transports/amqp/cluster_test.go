@@ -132,6 +132,7 @@ func step(t *testing.T, name string, f func(t *testing.T)) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	step(t, "node of a mirror stopped", func(t *testing.T) {
 		c.under(t, func() {

@@ -41,6 +41,7 @@ type Broker struct {
 	Heartbeat      config.Duration `toml:"heartbeat"`       // a dead broker is found in one and a half times as much; whole seconds
 	WriteTimeout   config.Duration `toml:"write_timeout"`   // for one write to the broker
 	ConfirmTimeout config.Duration `toml:"confirm_timeout"` // for the broker to say that it has a message
+	RetryMax       config.Duration `toml:"retry_max"`       // the longest wait before an attempt to connect
 
 	Window   int `toml:"window"`   // how many messages may be on their way to the broker without its confirmation
 	Prefetch int `toml:"prefetch"` // how many may be on their way from it without ours
@@ -79,12 +80,17 @@ func defaultBroker() Broker {
 	span := func(d time.Duration) config.Duration { return config.Duration{Duration: d} }
 	return Broker{
 		Order: orderRandom, VHost: "mirrorbus", DialTimeout: span(15 * time.Second), Heartbeat: span(10 * time.Second), WriteTimeout: span(15 * time.Second),
-		ConfirmTimeout: span(15 * time.Second), Window: 100, Prefetch: 100,
+		ConfirmTimeout: span(15 * time.Second), RetryMax: span(time.Minute), Window: 100, Prefetch: 100,
 	}
 }
 
-// DefaultMasterConfig returns the defaults; the servers have none.
-func DefaultMasterConfig() *MasterConfig { return &MasterConfig{Broker: defaultBroker()} }
+// DefaultMasterConfig returns the defaults; the servers have none. Mirrors are many, and spread their attempts over a minute; a master is one, and
+// they all wait for it.
+func DefaultMasterConfig() *MasterConfig {
+	c := &MasterConfig{Broker: defaultBroker()}
+	c.RetryMax.Duration = 10 * time.Second
+	return c
+}
 
 // DefaultMirrorConfig returns the defaults; the servers have none.
 func DefaultMirrorConfig() *MirrorConfig {
@@ -111,6 +117,7 @@ func (b *Broker) Validate() error {
 	}
 	for key, d := range map[string]config.Duration{
 		"dial_timeout": b.DialTimeout, "heartbeat": b.Heartbeat, "write_timeout": b.WriteTimeout, "confirm_timeout": b.ConfirmTimeout,
+		"retry_max": b.RetryMax,
 	} {
 		if d.Duration < time.Second {
 			errs = append(errs, config.Fault(key, "is shorter than a second", `write a number and its unit, as in "10s"`))

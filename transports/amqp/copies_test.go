@@ -23,6 +23,7 @@ var copies = map[string]amqp091.Table{
 // A mirror may have its report delivered under another's key besides. The master sees the key that it was sent under and so takes it for a report
 // of its sender, twice at most; it never comes as another's, and nothing reaches the announcements.
 func TestCopiesAreNoWayOut(t *testing.T) {
+	t.Parallel()
 	topology, users := smallSite()
 	s := imported(t, topology, users)
 	own, err := s.as("alpha", users.Passwords["alpha"])

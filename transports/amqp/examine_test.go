@@ -16,13 +16,15 @@ import (
 // TestExamine: the doctor sees a broker that is well, rights that are too wide, what waits where nothing should, and a topology that is not there;
 // and it leaves nothing behind.
 func TestExamine(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
+	alpha := s.vhost + "-alpha" // users are the same in all vhosts
 	conf := amqp.DefaultMirrorConfig()
 	s.fill(&conf.Broker)
 	look := func(role transports.Role, conf any) string {
 		t.Helper()
 		var lines []string
-		for _, f := range amqp.Driver().Examine(t.Context(), role, conf, transports.Env{Self: "alpha"}) {
+		for _, f := range amqp.Driver().Examine(t.Context(), role, conf, transports.Env{Self: alpha}) {
 			line := []string{"good", "WARN", "BAD"}[f.Level] + " " + f.What
 			if f.Err != nil {
 				line += ": " + f.Err.Error()
@@ -47,9 +49,9 @@ func TestExamine(t *testing.T) {
 	has(said, "RabbitMQ 3.", "mb.log: about 0 messages", "WARN", "may change the topology, may announce, may report for other mirrors, may hear of modules",
 		"mb.report.in: nobody reads it, 0 messages wait")
 
-	s.user("alpha", "secret of alpha", "^mb\\.report$", "^mb\\.log$")
-	s.node.API(http.MethodPut, "/api/topic-permissions/"+s.vhost+"/alpha", map[string]any{"exchange": "mb.report", "write": `^report\.{username}\.[^.]*$`, "read": "^$"}, nil)
-	conf.User, conf.Password = "alpha", config.NewSecret("secret of alpha")
+	s.user(alpha, "secret of alpha", "^mb\\.report$", "^mb\\.log$")
+	s.node.API(http.MethodPut, "/api/topic-permissions/"+s.vhost+"/"+alpha, map[string]any{"exchange": "mb.report", "write": `^report\.{username}\.[^.]*$`, "read": "^$"}, nil)
+	conf.User, conf.Password = alpha, config.NewSecret("secret of alpha")
 	said = look(transports.Mirror, conf)
 	has(said, "rights: no more than it needs")
 	if strings.Contains(said, "may ") {

@@ -86,7 +86,7 @@ var faults = []fault{
 	},
 	{name: "killed", breaks: func(s *site) { s.node.Sync(); s.node.Kill() }, mends: func(s *site) { s.node.Start() }},
 	{
-		name: "connections closed", breaks: func(s *site) { s.node.Ctl("close_all_connections", "--vhost", s.vhost, "enough") },
+		name: "connections closed", breaks: func(s *site) { s.cutAll("enough") },
 		says: map[string]string{"master": "enough", "stream": "enough", "quorum": "enough", "classic": "enough"},
 	},
 	{
@@ -94,7 +94,7 @@ var faults = []fault{
 		says: map[string]string{"master": "i/o timeout", "stream": "i/o timeout", "quorum": "i/o timeout", "classic": "i/o timeout"},
 	},
 	{
-		name: "channels crash", breaks: func(s *site) { s.node.Ctl("eval", "[exit(P, kill) || P <- rabbit_channel:list()].") },
+		name: "channels crash", breaks: func(s *site) { s.node.Eval("[exit(P, kill) || P <- rabbit_channel:list()].") },
 		says: map[string]string{"stream": "INTERNAL_ERROR", "quorum": "INTERNAL_ERROR"},
 	},
 	{

@@ -12,6 +12,7 @@ import (
 )
 
 func TestCredentialsRevoked(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, amqp.DefaultTopology())
 	user := s.vhost + "-mirror"
 	for _, c := range []struct {
@@ -21,16 +22,16 @@ func TestCredentialsRevoked(t *testing.T) {
 	}{
 		{"user deleted", func() { s.node.API(http.MethodDelete, "/api/users/"+user, nil, nil) }, func() { s.user(user, "secret-1", ".*", ".*") }, "it refuses the user or the password"},
 		{"password changed", func() {
-			s.node.Ctl("change_password", user, "another")
-			s.node.Ctl("close_all_connections", "--vhost", s.vhost, "password changed")
-		}, func() { s.node.Ctl("change_password", user, "secret-1") }, "it refuses the user or the password"},
+			s.user(user, "another", ".*", ".*")
+			s.cutAll("password changed")
+		}, func() { s.user(user, "secret-1", ".*", ".*") }, "it refuses the user or the password"},
 		{"no permission for the vhost", func() {
-			s.node.Ctl("clear_permissions", "-p", s.vhost, user)
-			s.node.Ctl("close_all_connections", "--vhost", s.vhost, "permission taken")
+			s.delete("permissions", user)
+			s.cutAll("permission taken")
 		}, func() { s.user(user, "secret-1", ".*", ".*") }, "there is no such vhost, or this user may not use it"},
 		{"no permission to read", func() {
 			s.user(user, "secret-1", ".*", "^$")
-			s.node.Ctl("close_all_connections", "--vhost", s.vhost, "permission taken")
+			s.cutAll("permission taken")
 		}, func() { s.user(user, "secret-1", ".*", ".*") }, "this user may not do that"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

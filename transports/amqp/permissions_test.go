@@ -161,6 +161,7 @@ var escapes = map[string][]escape{
 
 // Nobody can do with the shipped permissions what is not meant for them; what is meant works.
 func TestPermissionsHold(t *testing.T) {
+	t.Parallel()
 	topology, users := smallSite()
 	s := imported(t, topology, users)
 	for user, more := range escapes {

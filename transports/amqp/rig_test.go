@@ -2,6 +2,7 @@ package amqp_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,7 +18,14 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports/amqp"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+// Most tests wait for the broker, so more of them run at a time than there are processors. Those that kill, freeze or block the broker that they share
+// with others, or count goroutines, are not parallel: they run first, each alone.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // what -parallel says is above it
+		panic(err)
+	}
+	os.Exit(testenv.Main(m))
+}
 
 var vhosts atomic.Int64
 

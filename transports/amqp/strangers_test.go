@@ -60,6 +60,7 @@ func at(url string) func(*amqp.Broker) { return func(b *amqp.Broker) { b.Servers
 
 // What answers and is no broker is told by what it says.
 func TestNoBroker(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	ca := testenv.NewAuthority(t)
@@ -95,6 +96,7 @@ func TestNoBroker(t *testing.T) {
 
 // The certificates of a real broker, and ours, are judged.
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	ca, other := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	of := ca.Issue("broker", 2*time.Hour, "127.0.0.1")
 	node := testenv.StartRabbitMQ(t, testenv.RabbitMQOptions{Plugins: []string{"rabbitmq_auth_mechanism_ssl"}, Conf: []string{

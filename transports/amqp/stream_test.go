@@ -75,6 +75,7 @@ func (r *reading) remake(args map[string]any) {
 }
 
 func TestFirstRunOfAnEmptyLog(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	r.comes()
 	ids := numbered("new", 5)
@@ -84,6 +85,7 @@ func TestFirstRunOfAnEmptyLog(t *testing.T) {
 
 // What was published before the mirror was first there is none of its business, but for what happens to be in the last block of the log.
 func TestFirstRunOfALongLog(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	old := numbered("old", 50)
 	r.publish(old...)
@@ -106,6 +108,7 @@ func TestFirstRunOfALongLog(t *testing.T) {
 }
 
 func TestPositionIsKept(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	r.comes()
 	r.hears()
@@ -122,6 +125,7 @@ func TestPositionIsKept(t *testing.T) {
 
 // A position that nothing was ever received at is one, too: the log was empty and is not any more.
 func TestPositionInAnEmptyLog(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	r.comes()
 	r.mirror.close()
@@ -132,6 +136,7 @@ func TestPositionInAnEmptyLog(t *testing.T) {
 }
 
 func TestLogMadeAnew(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		before int // messages in the old log
@@ -143,6 +148,7 @@ func TestLogMadeAnew(t *testing.T) {
 		{"longer", 5, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := newReading(t)
 			r.comes()
 			r.publish(numbered("old", c.before)...)
@@ -167,6 +173,7 @@ func TestLogMadeAnew(t *testing.T) {
 
 // The broker forgets the oldest blocks of a log that is too large. A mirror that was there goes on with what there is, and says so.
 func TestPositionTooOld(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	r.remake(map[string]any{"x-stream-max-segment-size-bytes": 2000, "x-max-length-bytes": 6000})
 	r.comes()

@@ -175,6 +175,7 @@ func python(t *testing.T) string {
 // TestConsumerInPython runs the text of TOPOLOGY.md, with a user that was made by its commands: it hears what was announced before, and what is
 // announced while it listens.
 func TestConsumerInPython(t *testing.T) {
+	t.Parallel()
 	program := python(t)
 	s := newSite(t, amqp.DefaultTopology())
 	for line := range strings.Lines(codeOf(t, "sh")) {

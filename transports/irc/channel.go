@@ -57,14 +57,8 @@ func (s *session) join() {
 	}
 }
 
-// presence is what is known of the nick that reports go to.
-type presence struct {
-	gone  bool      // it was seen to leave
-	since time.Time // when we came to a channel
-}
-
-// settling is how long after our coming another who comes has missed nothing that we have not missed as well.
-const settling = 30 * time.Second
+// flurry is within what time the master comes to all the channels that we share with it: one of them is enough to look.
+const flurry = 5 * time.Second
 
 // moved handles who comes and goes.
 func (s *session) moved(e girc.Event) {
@@ -110,7 +104,7 @@ func (s *session) freed(nick string) {
 		s.reclaim(false)
 	}
 	if s.t.master != "" && same(nick, s.t.master) {
-		s.master.gone = true
+		s.master = time.Time{}
 	}
 }
 
@@ -129,7 +123,6 @@ func (s *session) joined(p *place, who string, me bool) {
 		complete = complete && other.entered
 	}
 	s.mu.Unlock()
-	s.master.since = time.Now()
 	if again {
 		s.t.counts.rejoins.Add(1)
 		s.log.Info("in the channel again", "channel", p.name)
@@ -145,10 +138,11 @@ func (s *session) joined(p *place, who string, me bool) {
 	close(s.entered)
 }
 
-// masterCame looks whether something may have been lost: the master was away, or on the other side of a split network, and may have spoken there.
+// masterCame looks whether something may have been lost: the master may have been on the other side of a split network, and have spoken there, before
+// we came or after.
 func (s *session) masterCame() {
-	if s.master.gone || time.Since(s.master.since) > settling {
-		s.master.gone = false
+	if now := time.Now(); now.Sub(s.master) > flurry {
+		s.master = now
 		s.hand(item{again: true})
 	}
 }
@@ -219,7 +213,11 @@ func (s *session) notes() (all []string) {
 		}
 	}
 	if !same(s.nick, s.t.conf.Nick) {
-		all = append(all, fmt.Sprintf("somebody else has the nick %s; here it is %s", s.t.conf.Nick, s.nick))
+		text := fmt.Sprintf("somebody else has the nick %s; here it is %s", s.t.conf.Nick, s.nick)
+		if s.t.hasYielded() {
+			text += "; services have given it to them, who have our account: is it another master?"
+		}
+		all = append(all, text)
 	}
 	return all
 }
@@ -237,6 +235,8 @@ func (s *session) explainEnd(words string) error {
 		return false
 	}
 	switch {
+	case takenAway(words):
+		return fmt.Errorf("%w: somebody with our account and nickserv has taken our nick: another master? give each a nick of its own", err)
 	case has("password", "access denied"):
 		return transports.Permanent(fmt.Errorf("%w; see server_password_file", err))
 	case has("flood", "recvq", "sendq"):

@@ -23,7 +23,7 @@ func bus(server *testenv.IRCServer, env transports.Env) *transporttest.Bus {
 
 func TestConformance(t *testing.T) {
 	transporttest.Run(t, transporttest.Harness{
-		Driver: irc.Driver(), Bulk: 50,
+		Driver: irc.Driver(), Bulk: 50, Wary: true,
 		Start: func(_ context.Context, env transports.Env) (*transporttest.Bus, error) {
 			return bus(testenv.StartNgIRCd(t, testenv.IRCOptions{Password: secret}), env), nil
 		},
@@ -40,7 +40,7 @@ func TestConformanceInspIRCd(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.Name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			err := c.Run(t.Context(), transporttest.Harness{
-				Driver: irc.Driver(), Bulk: 30,
+				Driver: irc.Driver(), Bulk: 30, Wary: true,
 				Start: func(_ context.Context, env transports.Env) (*transporttest.Bus, error) {
 					return bus(testenv.StartInspIRCd(t, testenv.IRCOptions{Password: secret}), env), nil
 				},

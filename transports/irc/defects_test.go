@@ -94,15 +94,44 @@ func silent(c net.Conn) {
 	}
 }
 
-// G3: its TLS handshake has no limit.
+// G3: its TLS handshake has no limit. The peer is one that takes all and says nothing, or a server that hangs.
 func TestG3SilentPeerIsGivenUp(t *testing.T) {
 	t.Parallel()
+	cert := testenv.NewAuthority(t).Issue("server", 2*time.Hour, "127.0.0.1")
+	server := testenv.StartInspIRCd(t, testenv.IRCOptions{TLS: &cert})
+	server.Freeze()
+	defer server.Thaw()
 	port := peer(t, silent)
 	for _, tls := range []bool{true, false} {
-		s := open(t, transports.Master, port, "master", func(n *irc.Network) { n.TLS, n.DialTimeout = tls, span(300*time.Millisecond) }).run()
-		if err := s.ends(); !strings.Contains(err.Error(), "dial_timeout") || transports.IsPermanent(err) {
-			t.Errorf("tls %v: Run returned %v", tls, err)
+		for name, port := range map[string]int{"peer": port, "server": map[bool]int{true: server.TLSPort, false: server.Port}[tls]} {
+			s := open(t, transports.Master, port, "master", func(n *irc.Network) { n.TLS, n.DialTimeout = tls, span(300*time.Millisecond) }).run()
+			if err := s.ends(); !strings.Contains(err.Error(), "dial_timeout") || transports.IsPermanent(err) {
+				t.Errorf("silent %s, tls %v: Run returned %v", name, tls, err)
+			}
 		}
+	}
+}
+
+// G4: what was to be said while the server was away is an error then, and is not said when it is back.
+func TestG4NothingIsSaidLater(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartNgIRCd(t, testenv.IRCOptions{})
+	reader, between := op(t, server.Port), testenv.StartProxy(t, server.Port)
+	m := master(t, between.Port)
+	m.publishes(announce(1))
+	between.Refuse(true)
+	m.ends() //nolint:errcheck // the server has gone
+	for n := range 5 {
+		if err := m.Publish(t.Context(), announce(10+n)); !notConnected(err) {
+			t.Errorf("Publish returned %v", err)
+		}
+	}
+	between.Refuse(false)
+	m.run().isConnected(2)
+	m.publishes(announce(2))
+	reader.Await(body(2))
+	if n := reader.Count(body(1)); n != 1 {
+		t.Errorf("%d lines were said, of those from before and of those to be said meanwhile", n)
 	}
 }
 
@@ -140,24 +169,36 @@ func TestG4NothingIsSaidBeforeRegistration(t *testing.T) {
 	}
 }
 
+// onEach runs a test on a server of each kind.
+func onEach(t *testing.T, o testenv.IRCOptions, test func(t *testing.T, port int)) {
+	t.Helper()
+	for name, start := range map[string]func(testing.TB, testenv.IRCOptions) *testenv.IRCServer{"ngircd": testenv.StartNgIRCd, "inspircd": testenv.StartInspIRCd} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t, o).Port)
+		})
+	}
+}
+
 // G7: it tries one other nick, again and again.
 func TestG7NickIsTakenAndGivenBack(t *testing.T) {
 	t.Parallel()
-	port := testenv.StartNgIRCd(t, testenv.IRCOptions{}).Port
-	holder := testenv.DialIRC(t, port, "master", "")
-	holder.Join(channel)
-	testenv.DialIRC(t, port, "master_", "")
-	m, heard := master(t, port), mirror(t, port, "mirror")
-	m.logs("somebody else has our nick")
-	if notes := m.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "somebody else has the nick master") {
-		t.Errorf("noted %q", notes)
-	}
-	m.publishes(announce(1))
-	heard.has(body(1))
-	holder.Send("QUIT")
-	m.logs("has another nick")
-	heard.publishes(message(reports, "mirrorbus1 report module=fedora"))
-	m.has("mirrorbus1 report module=fedora")
+	onEach(t, testenv.IRCOptions{}, func(t *testing.T, port int) {
+		holder := testenv.DialIRC(t, port, "master", "")
+		holder.Join(channel)
+		testenv.DialIRC(t, port, "master_", "")
+		m, heard := master(t, port), mirror(t, port, "mirror")
+		m.logs("somebody else has our nick")
+		if notes := m.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "somebody else has the nick master") {
+			t.Errorf("noted %q", notes)
+		}
+		m.publishes(announce(1))
+		heard.has(body(1))
+		holder.Send("QUIT")
+		m.logs("has another nick")
+		heard.publishes(message(reports, "mirrorbus1 report module=fedora"))
+		m.has("mirrorbus1 report module=fedora")
+	})
 }
 
 // G8: it goes on without an account where nobody can log in.

@@ -12,34 +12,6 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports/irc"
 )
 
-// What is said while the network is split is lost; when it has grown together the mirror is told so, and looks. Nobody reports into the void.
-func TestNetsplit(t *testing.T) {
-	t.Parallel()
-	one := testenv.StartNgIRCd(t, testenv.IRCOptions{})
-	between := testenv.StartProxy(t, one.Port)
-	two := testenv.LinkNgIRCd(t, between.Port)
-	m, heard := master(t, one.Port), mirror(t, two.Port, "mirror")
-	together := func(n int) {
-		t.Helper()
-		heard.await("together", func() bool {
-			m.publishes(announce(n))
-			return strings.Contains(strings.Join(heard.bodies(), ""), body(n))
-		})
-	}
-	together(1)
-	between.Drop()
-	report := message(reports, "mirrorbus1 report module=fedora")
-	if err := heard.cannotPublish(report, "nobody on IRC has the nick master"); !notConnected(err) {
-		t.Errorf("Publish returned %v", err)
-	}
-	heard.isConnected(2)
-	together(2)
-	heard.publishes(report)
-	if c := heard.Counters(); c["connects"] != 1 {
-		t.Errorf("counted %v", c)
-	}
-}
-
 func op(t *testing.T, port int) *testenv.IRCUser {
 	t.Helper()
 	u := testenv.DialIRC(t, port, "op", "")

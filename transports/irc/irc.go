@@ -105,6 +105,7 @@ type transport struct {
 
 	mu      sync.Mutex
 	current *session // nil while no Run is in the channel
+	yields  bool     // services have given our nick to somebody else with our account: see yield
 }
 
 // Run implements transports.Transport.

@@ -83,6 +83,39 @@ func TestNickServ(t *testing.T) {
 	}
 }
 
+// Two masters have one nick and one account, and services take the nick from whoever has it. The second gets it, once; the first stands aside and says so.
+func TestTwoMastersOfOneAccountDoNotFight(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartInspIRCd(t, testenv.IRCOptions{Services: true})
+	server.Register(t, "master", secret, nil)
+	login := func(n *irc.Network) {
+		n.SASL, n.Account, n.Password, n.NickServ, n.Keepalive = "plain", "master", config.NewSecret(secret), "NickServ", span(time.Second)
+	}
+	first, heard := master(t, server.Port, login), mirror(t, server.Port, "mirror")
+	second := master(t, server.Port, login)
+	if err := first.ends(); transports.IsPermanent(err) || !strings.Contains(err.Error(), "give each a nick of its own") {
+		t.Errorf("Run returned %v", err)
+	}
+	second.await("has the nick", func() bool { return len(second.Notes()) == 0 })
+	asked := strings.Count(first.log.String(), "asking for our nick")
+	first.run().isConnected(2)
+	first.await("has asked for its nick several times", func() bool { return strings.Count(first.log.String(), "asking for our nick") >= asked+4 })
+	if notes := first.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "is it another master?") {
+		t.Errorf("noted %q", notes)
+	}
+	first.publishes(announce(1))
+	second.publishes(announce(2))
+	heard.has(body(1))
+	heard.has(body(2))
+	for s, times := range map[*side]uint64{first: 2, second: 1} {
+		if c := s.Counters(); c["connects"] != times {
+			t.Errorf("counted %v, want %d connects", c, times)
+		}
+	}
+	second.stop()
+	first.await("has its nick back", func() bool { return len(first.Notes()) == 0 })
+}
+
 func tlsAddress(s *testenv.IRCServer) string {
 	return network(s.TLSPort, "").Servers[0]
 }

@@ -22,6 +22,8 @@ type registration struct {
 	welcome  bool     // registered
 	ready    bool     // the server has said all it says at the beginning
 	loggedIn bool
+	accounts bool   // the server puts accounts to lines
+	tags     bool   // it puts tags to lines, such as that a bot has said them
 	botMode  string // the letter of the mode that bots set
 }
 
@@ -49,7 +51,9 @@ func (s *session) negotiate(e girc.Event) {
 			s.want()
 		}
 	case "ACK":
-		if slices.Contains(strings.Fields(e.Last()), "sasl") {
+		given := strings.Fields(e.Last())
+		s.reg.accounts, s.reg.tags = slices.Contains(given, "account-tag"), slices.Contains(given, "message-tags")
+		if slices.Contains(given, "sasl") {
 			s.reply("AUTHENTICATE " + strings.ToUpper(s.t.conf.SASL))
 			return
 		}
@@ -225,8 +229,30 @@ func (s *session) reclaim(services bool) {
 	if mine || !inside {
 		return
 	}
-	if services && s.t.conf.NickServ != "" {
+	services = services && s.t.conf.NickServ != "" && !s.t.hasYielded()
+	s.log.Debug("asking for our nick", "nick", s.t.conf.Nick, "services", services)
+	if services {
 		s.reply(fmt.Sprintf("PRIVMSG %s :RECOVER %s", s.t.conf.NickServ, s.t.conf.Nick))
 	}
 	s.reply("NICK " + s.t.conf.Nick)
+}
+
+// takenAway tells whether the server ends the connection because services have given our nick to somebody else who is logged in to our account. The words
+// are those of Anope and Atheme.
+func takenAway(words string) bool { return byServices.MatchString(words) }
+
+var byServices = regexp.MustCompile(`(?i)\b(recover|ghost|regain) command used by`)
+
+// yield notes that services have taken our nick from us while we were there, as somebody with our account asked for it. That is no connection of ours that
+// has died, but one that lives. Two that have it taken from each other would go on for ever, so whoever has lost it once takes it only when it is free.
+func (t *transport) yield() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.yields = true
+}
+
+func (t *transport) hasYielded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.yields
 }

@@ -124,6 +124,17 @@ func open(t testing.TB, role transports.Role, port int, nick string, change ...f
 
 // run runs a side until the test ends.
 func (s *side) run() *side {
+	return s.runs(func(ctx context.Context, subs []transports.Subscription) error { return s.Run(ctx, subs, s) })
+}
+
+// keep runs a side again and again until the test ends, as a daemon does.
+func (s *side) keep() *side {
+	return s.runs(func(ctx context.Context, subs []transports.Subscription) error {
+		return transports.Keep(ctx, s, subs, s, transports.KeepOptions{Min: 10 * time.Millisecond, Max: time.Second})
+	})
+}
+
+func (s *side) runs(run func(context.Context, []transports.Subscription) error) *side {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	if s.subs == nil && s.role == transports.Master {
@@ -135,7 +146,7 @@ func (s *side) run() *side {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.done <- s.Run(ctx, s.subs, s)
+		s.done <- run(ctx, s.subs)
 	}()
 	s.t.Cleanup(func() {
 		stop()
@@ -200,6 +211,13 @@ func (s *side) isConnected(times int) *side {
 		return s.connected >= times
 	})
 	return s
+}
+
+// connects is how often it was told that it is connected.
+func (s *side) connects() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connected
 }
 
 func (s *side) has(text string) {

@@ -36,10 +36,11 @@ type session struct {
 	asked   chan question // for the process
 
 	// Touched by the handler of the library alone, which is called for one line after the other.
-	reg    registration
-	parts  parts
-	askers askers
-	master presence // of the nick that reports go to
+	reg       registration
+	parts     parts
+	askers    askers
+	inquiries inquiries
+	master    time.Time // when the nick that reports go to was seen to come
 
 	mu     sync.Mutex
 	err    error // why it ended
@@ -58,7 +59,7 @@ func newSession(t *transport, server string, subs []transports.Subscription) *se
 	s := &session{
 		t: t, log: t.log.With("server", server), server: server, topics: map[transports.Topic]bool{}, limit: rate.NewLimiter(rate.Limit(t.conf.Rate), t.conf.Burst),
 		entered: make(chan struct{}), done: make(chan struct{}), heard: make(chan item, maxQueue), kicked: make(chan struct{}, 1), sending: make(chan struct{}, 1), asked: make(chan question, maxAsked),
-		nick: t.conf.Nick, places: map[string]*place{},
+		nick: t.conf.Nick, places: map[string]*place{}, inquiries: inquiries{},
 	}
 	for _, sub := range subs {
 		s.topics[sub.Topic] = true
@@ -149,6 +150,9 @@ func (s *session) on(_ *girc.Client, e girc.Event) {
 	case "PONG":
 		s.answered(e.Last())
 	case "ERROR":
+		if takenAway(e.Last()) {
+			s.t.yield()
+		}
 		s.end(s.explainEnd(e.Last()))
 	case "PRIVMSG":
 		s.message(e)
@@ -175,7 +179,7 @@ func (s *session) reply(line string) {
 
 // numeric handles an answer of the server. The first parameter is our nick.
 func (s *session) numeric(e girc.Event) {
-	if s.register(e) || s.refusedEntry(e) {
+	if s.register(e) || s.whois(e) || s.refusedEntry(e) {
 		return
 	}
 	if e.Command[0] == '4' || e.Command[0] == '5' {

@@ -64,13 +64,22 @@ func (s *session) asks(e girc.Event) bool {
 		q.to = e.Source.Name
 	}
 	q.Rights = s.rights(q.Account)
+	if !signed && s.asksWhois(q) {
+		s.inquire(e.Source.Name, q)
+	} else {
+		s.ask(q)
+	}
+	return true
+}
+
+// ask hands a question to the process.
+func (s *session) ask(q question) {
 	select {
 	case s.asked <- q:
 		s.t.counts.asked.Add(1)
 	default:
 		s.t.counts.ignored.Add(1)
 	}
-	return true
 }
 
 // isBot tells whether the server says that a bot has said this; before the tag had its name, servers had names of their own.

@@ -163,6 +163,32 @@ func TestQuestionsByAccount(t *testing.T) {
 	}
 }
 
+// Where the server puts no accounts to lines it is asked for them. That is enough to be answered, and for no command.
+func TestQuestionsByWhois(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartNgIRCd(t, testenv.IRCOptions{Services: true})
+	server.Register(t, "alice", secret, nil)
+	_, d := talker(t, server.Port, "master", func(c *irc.MasterConfig) { c.Operators = []string{"alice"} })
+	alice, mallory := testenv.DialIRC(t, server.Port, "alice", ""), testenv.DialIRC(t, server.Port, "mallory", "")
+	alice.Send("PRIVMSG NickServ :IDENTIFY " + secret)
+	alice.Await("Password accepted")
+	alice.Send("PRIVMSG master :!status", "PRIVMSG master :!sync fedora")
+	alice.Await("NOTICE alice :answer to status")
+	alice.Await("NOTICE alice :answer to sync fedora")
+	alice.Join(channel)
+	alice.Send("PRIVMSG " + channel + " :!who")
+	alice.Await("NOTICE " + channel + " :answer to who")
+	mallory.Send("PRIVMSG master :!status")
+	mallory.Await("NOTICE mallory :answer to status")
+	want := []transports.Question{
+		{Text: "status", Rights: transports.MayAsk, Alone: true}, {Text: "sync fedora", Rights: transports.MayAsk, Alone: true}, {Text: "who", Rights: transports.MayAsk},
+		{Text: "status", Alone: true},
+	}
+	if got := d.questions(); !slices.Equal(got, want) {
+		t.Errorf("asked %+v, want %+v", got, want)
+	}
+}
+
 // A module that not everybody may hear of is not said in the channel, and does not wait for ever, unless the operator says that it may be.
 func TestEmbargo(t *testing.T) {
 	t.Parallel()
@@ -191,28 +217,48 @@ func TestEmbargo(t *testing.T) {
 	}
 }
 
-// Two masters with open ears in one channel do not answer each other, nor any other bot.
+// Both sides tell the server that they are bots, so that it can tell others.
+func TestBotMode(t *testing.T) {
+	t.Parallel()
+	onEach(t, testenv.IRCOptions{}, func(t *testing.T, port int) {
+		person := op(t, port)
+		master(t, port)
+		mirror(t, port, "mirror")
+		for _, nick := range []string{"master", "mirror"} {
+			testenv.WaitFor(t, bound, func() error { // it is said just before the channel is joined, and done after
+				person.Send("WHOIS " + nick)
+				if person.Count(" 335 op "+nick+" ") == 0 {
+					return fmt.Errorf("%s is no bot: %q", nick, person.Lines())
+				}
+				return nil
+			})
+		}
+	})
+}
+
+// Two masters with open ears in one channel do not answer each other, nor any other bot, whether the server says of each line that a bot has said it or only when asked.
 func TestBotsAreNotAnswered(t *testing.T) {
 	t.Parallel()
-	port := testenv.StartInspIRCd(t, testenv.IRCOptions{}).Port
-	one, a := talker(t, port, "one", func(c *irc.MasterConfig) { c.Ask = "anybody" })
-	two, b := talker(t, port, "two", func(c *irc.MasterConfig) { c.Ask = "anybody" })
-	bot := testenv.DialIRC(t, port, "bot", "")
-	bot.Send("MODE bot +B")
-	bot.Join(channel)
-	a.news <- "!status"
-	bot.Await("NOTICE " + channel + " :!status")
-	bot.Send("PRIVMSG "+channel+" :!status", "PRIVMSG one :!status", "PRIVMSG two :!status", "NOTICE one :!status")
-	person := op(t, port)
-	person.Send("PRIVMSG " + channel + " :!help")
-	person.AwaitCount(2, "NOTICE "+channel+" :answer to help")
-	for name, d := range map[string]*desk{"one": a, "two": b} {
-		if q := d.questions(); len(q) != 1 || q[0].Text != "help" {
-			t.Errorf("%s was asked %+v", name, q)
+	onEach(t, testenv.IRCOptions{}, func(t *testing.T, port int) {
+		one, a := talker(t, port, "one", func(c *irc.MasterConfig) { c.Ask = "anybody" })
+		two, b := talker(t, port, "two", func(c *irc.MasterConfig) { c.Ask = "anybody" })
+		bot := testenv.DialIRC(t, port, "bot", "")
+		bot.Send("MODE bot +B")
+		bot.Join(channel)
+		a.news <- "!status"
+		bot.Await("NOTICE " + channel + " :!status")
+		bot.Send("PRIVMSG "+channel+" :!status", "PRIVMSG one :!status", "PRIVMSG two :!status", "NOTICE one :!status")
+		person := op(t, port)
+		person.Send("PRIVMSG " + channel + " :!help")
+		person.AwaitCount(2, "NOTICE "+channel+" :answer to help")
+		for name, d := range map[string]*desk{"one": a, "two": b} {
+			if q := d.questions(); len(q) != 1 || q[0].Text != "help" {
+				t.Errorf("%s was asked %+v", name, q)
+			}
 		}
-	}
-	one.publishes(announce(1))
-	two.publishes(announce(2))
+		one.publishes(announce(1))
+		two.publishes(announce(2))
+	})
 }
 
 func TestPeopleConfigRefuses(t *testing.T) {

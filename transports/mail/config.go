@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/mail"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,10 @@ type MasterConfig struct {
 	// Digest are people who get of each module one mail at most in DigestEvery, which says in words what was announced.
 	Digest      []string        `toml:"digest"`
 	DigestEvery config.Duration `toml:"digest_every"`
+
+	// Mirrors says which of the addresses in To is whose, by the names that modules have in their own mirrors. What only some mirrors may hear of is mailed to
+	// the addresses of these and to nobody else.
+	Mirrors map[string]string `toml:"mirrors"`
 }
 
 // A MirrorConfig configures the mirror side.
@@ -102,6 +107,11 @@ func (c *MasterConfig) Validate() error {
 	errs := []error{c.check(len(c.Digest) > 0)}
 	for _, a := range c.Digest {
 		errs = append(errs, checkAddress("digest", a))
+	}
+	for name, address := range c.Mirrors {
+		if name == "" || !slices.ContainsFunc(c.To, func(to string) bool { return strings.EqualFold(to, address) }) {
+			errs = append(errs, config.Fault("mirrors", fmt.Sprintf("has %.100q, which is not in to", address), "write the names of mirrors, and for each its address in to"))
+		}
 	}
 	if c.DigestEvery.Duration < time.Second {
 		errs = append(errs, config.Fault("digest_every", "is shorter than a second", `write a number and its unit, as in "24h"`))

@@ -15,6 +15,7 @@ import (
 	gomail "github.com/wneessen/go-mail"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/words"
 )
 
 // digests are mails for people: of each module one at most in each interval, with what was announced since the last one, in words. They carry nothing for
@@ -105,7 +106,7 @@ func (d *digests) add(m transports.Message) {
 	if d == nil || m.Topic.Kind != transports.Announce || beats(m) {
 		return
 	}
-	at := words(m.Body)["at"]
+	at := words.Of(m.Body)["at"]
 	if at == "" {
 		at = time.Now().UTC().Format(time.RFC3339)
 	}
@@ -202,7 +203,7 @@ func (d *digests) send(ctx context.Context, module, to string, number int, g *ga
 	switch {
 	case err == nil:
 		d.t.count("digests")
-		d.t.accepted(to)
+		d.t.accepted(to, "")
 	case errors.Is(err, errRefused):
 		d.t.note(to, isRefused, err.Error())
 	case ctx.Err() == nil:

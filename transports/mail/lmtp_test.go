@@ -2,11 +2,13 @@ package mail_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/smtp"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -81,6 +83,47 @@ func TestBounceIsNoted(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 	quiet(t, server, at("bounce-hub"))
+}
+
+// TestBounceDegradesUntilItIsAnswered: mail that comes back degrades the transport. That the server takes the next one proves nothing; that the mirror
+// answers it does, and the answer of another does not.
+func TestBounceDegradesUntilItIsAnswered(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostfix(t, testenv.PostfixOptions{Sockets: []string{"back-hub", "back", "next"}, Routes: []string{`/^back@lmtp\.test$/ error:5.1.1 moved away`}})
+	hub := start(t, reports, post(server, "back-hub", "back", "next"))
+	back, next := start(t, debian, post(server, "back", "back-hub")), start(t, debian, post(server, "next", "back-hub"))
+	hub.publish(msg(debian, "a"))
+	degraded := func() string { return strings.Join(hub.Degraded(), "; ") }
+	hub.await("degraded", func() bool { return degraded() != "" })
+	if got := degraded(); !strings.HasPrefix(got, "mail to back@lmtp.test comes back since ") || !strings.Contains(got, "moved away") || strings.Contains(got, "next@") {
+		t.Errorf("degraded: %q", got)
+	}
+	routes := filepath.Join(server.Dir, "conf", "transport")
+	text, err := os.ReadFile(routes)
+	must(t, err)
+	_, text, _ = bytes.Cut(text, []byte("\n")) // the first is ours
+	must(t, os.WriteFile(routes, text, 0o644))
+	server.Kill()
+	server.Start()
+	hub.publish(msg(debian, "b"))
+	back.has("b")
+	next.has("b")
+	next.publish(msg(reports, "n"))
+	hub.has("n")
+	if got := degraded(); !strings.Contains(got, "back@lmtp.test comes back") {
+		t.Errorf("taken, and answered by another: %q", got)
+	}
+	for n := 1; degraded() != ""; n++ { // what it answers is the newest that it has heard, which "b" is a moment after it has come
+		if n > 20 {
+			t.Fatalf("answered: %q", degraded())
+		}
+		id := fmt.Sprint("answer-", n)
+		back.publish(msg(reports, id))
+		hub.has(id)
+	}
+	if !strings.Contains(hub.log.String(), "mail gets through again") {
+		t.Errorf("nothing is said of it:\n%s", hub.log.String())
+	}
 }
 
 // TestRefusalIsToldToThoseWeKnow: a mail of the other side that is never to be taken goes back, one under another address is dropped.

@@ -10,6 +10,7 @@ package mail
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 )
@@ -45,10 +46,16 @@ func open(role transports.Role, config any, env transports.Env) (transports.Tran
 	switch c := config.(type) {
 	case *MasterConfig:
 		t, err := newTransport(role, c, c.Post, env)
-		if err == nil && len(c.Digest) > 0 {
+		if err != nil {
+			return nil, err
+		}
+		for name, address := range c.Mirrors {
+			t.names[strings.ToLower(address)] = name
+		}
+		if len(c.Digest) > 0 {
 			t.digests = newDigests(t, c.Digest, c.DigestEvery.Duration)
 		}
-		return t, err
+		return t, nil
 	case *MirrorConfig:
 		return newTransport(role, c, c.Post, env)
 	default:

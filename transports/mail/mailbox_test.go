@@ -189,6 +189,25 @@ func TestMailboxLogin(t *testing.T) {
 	}
 }
 
+// TestMailboxServerThatHangs: one that takes the connection and says nothing is given up in time, whatever the library would wait for.
+func TestMailboxServerThatHangs(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	box := testenv.SharedDovecot(t, server)
+	between := testenv.StartProxy(t, box.Port)
+	between.Hang(true)
+	for _, how := range []string{"none", "starttls", "implicit"} {
+		p := fetching(server, box, "box", "shared")
+		p.IMAP, p.IMAPTLS, p.Timeout = fmt.Sprint("127.0.0.1:", between.Port), how, config.Duration{Duration: time.Second}
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		err := prepare(t, debian, p, nil).Run(ctx, []transports.Subscription{{Topic: debian}}, receiver{func() { t.Error("it is connected") }})
+		cancel()
+		if err == nil || transports.IsPermanent(err) || !strings.Contains(err.Error(), "no answer within 1s") {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+}
+
 // A receiver is told that it is connected, and needs no more.
 type receiver struct{ connected func() }
 

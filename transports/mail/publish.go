@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -29,7 +28,7 @@ func (t *transport) Publish(ctx context.Context, m transports.Message) error {
 	}
 	defer t.out.unlock()
 	err := t.publish(ctx, m)
-	if err == nil {
+	if err == nil && t.public(m.Topic) {
 		t.digests.add(m)
 	}
 	if err == nil && beats(m) {
@@ -44,9 +43,16 @@ func (t *transport) publish(ctx context.Context, m transports.Message) error {
 	if m.Topic.Kind == transports.Report { // an answer, to which nothing is to come back (RFC 3834)
 		from = ""
 	}
+	all := t.recipients(m.Topic)
+	if len(all) < len(t.post.To) {
+		t.count("embargoed")
+	}
+	if len(all) == 0 && len(t.post.To) > 0 { // its mirrors hear of it in another way; to keep it would be to keep it for ever
+		return nil
+	}
 	done := t.progress(m)
 	var later, refused []error
-	for _, to := range t.post.To {
+	for _, to := range all {
 		if _, known := done[to]; known {
 			continue
 		}
@@ -58,7 +64,7 @@ func (t *transport) publish(ctx context.Context, m transports.Message) error {
 		switch {
 		case err == nil:
 			done[to] = true
-			t.accepted(to)
+			t.accepted(to, t.mailID(m))
 		case errors.Is(err, errBroken):
 			return t.disconnected(ctx, err)
 		case errors.Is(err, transports.ErrTooLarge):
@@ -142,67 +148,4 @@ func (t *transport) hasBeaten(topic transports.Topic) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.beaten[topic] = time.Now()
-}
-
-// A note is what is wrong with a recipient.
-type note struct {
-	what, why   string
-	since, last time.Time
-}
-
-// The kinds of notes.
-const (
-	isRefused = "is refused"
-	comesBack = "comes back"
-)
-
-// backAgain is how long a recipient is said to be unreachable after mail has come back the last time.
-const backAgain = 24 * time.Hour
-
-// note keeps what is wrong with a recipient, for Notes.
-func (t *transport) note(to, what, why string) {
-	t.count("refused")
-	now := time.Now().UTC()
-	t.mu.Lock()
-	n, known := t.notes[to]
-	if !known || n.what != what {
-		n = note{what: what, since: now}
-	}
-	n.why, n.last = oneLine(why), now
-	t.notes[to] = n
-	t.mu.Unlock()
-	if !known {
-		t.log.Warn("mail "+what, "to", to, "error", n.why)
-	}
-}
-
-// accepted takes back what was noted of a recipient.
-func (t *transport) accepted(to string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n, known := t.notes[to]; known && (n.what == isRefused || time.Since(n.last) > backAgain) {
-		delete(t.notes, to)
-	}
-}
-
-// Notes implements transports.Noter: which recipients cannot be reached.
-func (t *transport) Notes() (all []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, to := range slices.Sorted(maps.Keys(t.notes)) {
-		n := t.notes[to]
-		all = append(all, fmt.Sprintf("mail to %s %s since %s: %s", to, n.what, n.since.Format(time.RFC3339), n.why))
-	}
-	return all
-}
-
-// oneLine is a text of others as it may stand in a log.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
-	return text[:min(len(text), 400)]
 }

@@ -39,6 +39,8 @@ type reading struct {
 	kind    string
 	message transports.Message
 	mailID  string // the Message-Id in its brackets, or ""
+	from    string // whose address it says that it is from, or ""
+	answers string // the Message-Id of what it says that it answers, or ""
 	bounces []bounce
 	err     error // why it is mangled, or unreadable
 }
@@ -59,7 +61,10 @@ func read(raw []byte, self string) reading {
 	head := textproto.MIMEHeader(one.Header)
 	s.walk(head, one.Body, 0)
 	found := s.verdict(head)
-	found.mailID = messageID(head.Get("Message-Id"))
+	found.mailID, found.answers = messageID(head.Get("Message-Id")), messageID(head.Get("In-Reply-To"))
+	if from, err := mail.ParseAddress(head.Get("From")); err == nil {
+		found.from = from.Address
+	}
 	return found
 }
 

@@ -25,10 +25,10 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 var mirrors = []string{"mirror", "mirror-1", "mirror-2", "mirror-3", "one", "every", "slow", "quick"}
 
 // others are the names that single tests use, each its own, as they run at the same time.
-var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic", "digest-hub"}
+var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic", "digest-hub", "kept-hub", "kept", "embargo-hub", "inner", "outer"}
 
 // boxes are the names of mailboxes that single tests use.
-var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure", "people"}
+var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure", "people", "answers", "readers"}
 
 // postfix is the mail server of all tests here.
 func postfix(t *testing.T) *testenv.Postfix {

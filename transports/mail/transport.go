@@ -25,7 +25,8 @@ type transport struct {
 	out   sender
 	rates *rate.Limiter
 
-	digests *digests // nil: there are none
+	digests *digests          // nil: there are none
+	names   map[string]string // by address in small letters, the mirror that it is known to be of
 
 	mu         sync.Mutex
 	counts     map[string]uint64
@@ -46,7 +47,7 @@ func newTransport(role transports.Role, conf config.Validator, post Post, env tr
 	t := &transport{
 		role: role, post: post, env: env, log: env.Log, rates: rate.NewLimiter(rate.Limit(float64(post.PerMinute)/60), post.PerMinute), counts: map[string]uint64{},
 		unfinished: map[string]map[string]bool{}, beaten: map[transports.Topic]time.Time{}, heard: map[string]string{}, notes: map[string]note{},
-		said: map[string]time.Time{},
+		said: map[string]time.Time{}, names: map[string]string{},
 	}
 	t.out = sender{post: &t.post, one: make(chan struct{}, 1)}
 	return t, nil
@@ -137,6 +138,9 @@ func (in *intake) take(raw []byte) error {
 	err := in.hand(m)
 	if err == nil && m.Topic.Kind == transports.Announce {
 		in.t.hasHeard(m.Topic.Module, found.mailID)
+	}
+	if err == nil && found.answers != "" {
+		in.t.answered(found.from, found.answers)
 	}
 	return err
 }

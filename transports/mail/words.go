@@ -6,30 +6,15 @@ import (
 	"strings"
 
 	"github.com/mirrorbus/mirrorbus/transports"
+	"github.com/mirrorbus/mirrorbus/transports/words"
 )
 
-// What a person reads is made here, of the topic and of the words of the signed line at most. A transport has no use for their meaning: what is said wrong
-// here is only read by people, and whether a mail that says no more than the last one is worth sending is the only thing decided by it.
-
-// words are those of a signed line, by their keys; "" holds its kind. nil if the body does not begin with one.
-func words(body []byte) map[string]string {
-	line, _, _ := bytes.Cut(body[:min(len(body), 4096)], []byte("\n"))
-	fields := strings.Split(string(line), " ")
-	if len(fields) < 2 || fields[0] != "mirrorbus1" || strings.ContainsFunc(string(line), func(r rune) bool { return r < ' ' || r > '~' }) {
-		return nil
-	}
-	said := map[string]string{"": fields[1]}
-	for _, f := range fields[2:] {
-		if key, value, ok := strings.Cut(f, "="); ok && key != "" {
-			said[key] = value
-		}
-	}
-	return said
-}
+// What a person reads is made here, of the topic and of the words of the signed line at most. What is decided by them is only whether a mail that says no
+// more than the last one is worth sending.
 
 // beats tells whether a message says no more than that somebody is alive, and where it stands.
 func beats(m transports.Message) bool {
-	said := words(m.Body)
+	said := words.Of(m.Body)
 	return said[""] == "head" || said[""] == "report" && said["outcome"] == "have"
 }
 
@@ -40,7 +25,7 @@ func subject(m transports.Message) string {
 }
 
 func gist(m transports.Message) string {
-	said, module := words(m.Body), m.Topic.Module
+	said, module := words.Of(m.Body), m.Topic.Module
 	switch said[""] {
 	case "change":
 		if said["n"] != "" {
@@ -59,7 +44,7 @@ func gist(m transports.Message) string {
 
 // text is the part that people read.
 func text(m transports.Message) string {
-	said := words(m.Body)
+	said := words.Of(m.Body)
 	lines := []string{gist(m) + "."}
 	for _, row := range [][2]string{{"at", "When"}, {"epoch", "Epoch"}, {"err", "Error"}} {
 		if said[row[0]] != "" {

@@ -2,6 +2,7 @@
 package outlet
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -115,9 +116,24 @@ func (s *Set) Publish(ctx context.Context, name string, m transports.Message) er
 	return fmt.Errorf("transport %s: %w", name, errors.ErrUnsupported)
 }
 
+// A State is how a transport is.
+type State string
+
+// The states.
+const (
+	Connected    State = "connected"
+	Degraded     State = "degraded" // connected, but some of what is sent does not arrive, or is not taken
+	NotConnected State = "not connected"
+)
+
+// States are all of them.
+func States() []State { return []State{Connected, Degraded, NotConnected} }
+
 // A Status is where one transport stands.
 type Status struct {
 	Name      string            `json:"name"`
+	State     State             `json:"state"`
+	Reason    string            `json:"reason,omitempty"` // why it is not simply connected
 	Connected bool              `json:"connected"`
 	Since     time.Time         `json:"since,omitzero"`
 	Error     string            `json:"error,omitempty"` // why it is not connected
@@ -127,6 +143,7 @@ type Status struct {
 	Peers     int               `json:"peers,omitempty"`
 	Counters  map[string]uint64 `json:"counters,omitempty"` // since the daemon has started
 	Notes     []string          `json:"notes,omitempty"`    // on single peers
+	Called    bool              `json:"-"`                  // it does not connect by itself
 }
 
 // Status says where each transport stands.
@@ -147,6 +164,9 @@ func (s *Set) Status(ctx context.Context) ([]Status, error) {
 		if p, ok := o.Transport.(transports.PeerCounter); ok {
 			t.Peers = p.PeerCount()
 		}
+		if c, ok := o.Transport.(transports.Callee); ok {
+			t.Called = c.IsCalled()
+		}
 		if c, ok := o.Transport.(transports.Counter); ok {
 			t.Counters = c.Counters()
 		}
@@ -158,7 +178,27 @@ func (s *Set) Status(ctx context.Context) ([]Status, error) {
 				t.Waiting, t.SendError = w.Waiting, w.Err
 			}
 		}
+		var lost []string
+		if d, ok := o.Transport.(transports.Degrader); ok {
+			lost = d.Degraded()
+		}
+		t.State, t.Reason = t.judge(lost)
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// judge says how a transport is, and why. lost is whom it says itself that it does not reach.
+func (t *Status) judge(lost []string) (State, string) {
+	switch {
+	case !t.Connected:
+		return NotConnected, cmp.Or(t.Error, t.SendError)
+	case t.SendError != "":
+		return Degraded, t.SendError
+	case len(lost) == 1:
+		return Degraded, lost[0]
+	case len(lost) > 1:
+		return Degraded, fmt.Sprintf("%s; and %d more", lost[0], len(lost)-1)
+	}
+	return Connected, ""
 }

@@ -31,6 +31,13 @@ type full struct {
 	transports.Transport
 	mu   sync.Mutex
 	room bool
+	lost []string
+}
+
+func (f *full) Degraded() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost
 }
 
 var errFull = errors.New("no room")
@@ -48,23 +55,22 @@ func (f *full) Counters() map[string]uint64 { return map[string]uint64{"tries": 
 
 // heard is a receiver that keeps what comes.
 type heard struct {
-	mu  sync.Mutex
-	got []string
+	mu    sync.Mutex
+	there bool
+	got   []string
 }
 
-func (h *heard) Connected() {}
+func (h *heard) Connected() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.there = true
+}
 
 func (h *heard) Receive(_ context.Context, m transports.Message) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.got = append(h.got, string(m.Body))
 	return nil
-}
-
-func (h *heard) len() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.got)
 }
 
 // TestSet: what waits for a transport that has gone is dropped; of the others each is connected, sends what waits and says how it stands: also when
@@ -95,30 +101,52 @@ func TestSet(t *testing.T) {
 				return fmt.Errorf("status is %+v, %w", all, err)
 			}
 			o := all[0]
-			if got := fmt.Sprintf("%s connected=%t waiting=%d %s tries=%d", o.Name, o.Connected, o.Waiting, o.SendError, o.Counters["tries"]); got != want {
+			if got := fmt.Sprintf("%s %s (%s) connected=%t waiting=%d %s tries=%d", o.Name, o.State, o.Reason, o.Connected, o.Waiting, o.SendError, o.Counters["tries"]); got != want {
 				return fmt.Errorf("status is %q, want %q", got, want)
 			}
 			return nil
 		})
 	}
-	status("stubborn connected=true waiting=1 publish on announce/fedora: no room tries=7")
-	stubborn.mu.Lock()
-	stubborn.room = true
-	stubborn.mu.Unlock()
-	status("stubborn connected=true waiting=0  tries=7")
-	if n := mirror.len(); n != 1 {
-		t.Errorf("the mirror has heard %d messages, want 1", n)
+	status("stubborn degraded (publish on announce/fedora: no room) connected=true waiting=1 publish on announce/fedora: no room tries=7")
+	change := func(room bool, lost ...string) {
+		stubborn.mu.Lock()
+		defer stubborn.mu.Unlock()
+		stubborn.room, stubborn.lost = room, lost
 	}
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		testenv.WaitFor(t, bound, func() error {
+			mirror.mu.Lock()
+			defer mirror.mu.Unlock()
+			if !ok() {
+				return errors.New("the mirror is not " + what)
+			}
+			return nil
+		})
+	}
+	await("there", func() bool { return mirror.there })
+	change(true)
+	status("stubborn connected () connected=true waiting=0  tries=7")
+	change(true, "a hears nothing")
+	status("stubborn degraded (a hears nothing) connected=true waiting=0  tries=7")
+	change(true, "a hears nothing", "b", "c")
+	status("stubborn degraded (a hears nothing; and 2 more) connected=true waiting=0  tries=7")
+	change(true)
+	status("stubborn connected () connected=true waiting=0  tries=7")
+	await("told", func() bool { return len(mirror.got) == 1 })
 	if err := s.Publish(ctx, "stubborn", message("direct")); err != nil {
 		t.Errorf("publish by a transport of the set: %v", err)
 	}
 	if err := s.Publish(ctx, "gone", message("direct")); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("publish by a transport that is not in the set: %v", err)
 	}
+	change(true, "a hears nothing")
 	cancel()
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
+	ctx = t.Context()
+	status("stubborn not connected (context canceled) connected=false waiting=0  tries=7")
 }
 
 func message(body string) transports.Message {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/internal/config"
@@ -33,6 +34,9 @@ type MasterConfig struct {
 	WriteTimeout config.Duration `toml:"write_timeout"` // how long a mirror may take nothing while something waits for it
 	RetryMax     config.Duration `toml:"retry_max"`     // the longest wait before a mirror is called again
 	QueueSize    config.Size     `toml:"queue_size"`    // how much may wait for one mirror in memory; one that falls further behind is closed and resumes
+
+	// StageWait is how long a mirror that is pushed in stages waits for others that are still at their first.
+	StageWait config.Duration `toml:"stage_wait"`
 }
 
 // A MirrorAddress is where one mirror is called.
@@ -45,6 +49,7 @@ type MirrorAddress struct {
 
 	Speaks   string   `toml:"speaks"`   // "mirrorbus", or "ftpsync" for one that runs that and is told that an archive has changed
 	Archives []string `toml:"archives"` // ftpsync: the modules, each as MODULE or as MODULE=ARCHIVE
+	Push     string   `toml:"push"`     // ftpsync: "all", "staged" or "mhop", as in runmirrors.mirror
 }
 
 // What a mirror may speak; "" is the first.
@@ -58,6 +63,7 @@ func DefaultMasterConfig() *MasterConfig {
 	seconds := func(n int) config.Duration { return config.Duration{Duration: time.Duration(n) * time.Second} }
 	return &MasterConfig{
 		User: "mirrorbus", Parallel: 16, DialTimeout: seconds(20), Keepalive: seconds(20), WriteTimeout: seconds(60), RetryMax: seconds(60), QueueSize: 16 << 20,
+		StageWait: seconds(600),
 	}
 }
 
@@ -81,7 +87,7 @@ func (c *MasterConfig) Validate() error {
 		errs = append(errs, config.Fault("parallel", fmt.Sprintf("is %d", c.Parallel), "write a number from 1"))
 	}
 	for key, d := range map[string]config.Duration{
-		"dial_timeout": c.DialTimeout, "keepalive": c.Keepalive, "write_timeout": c.WriteTimeout, "retry_max": c.RetryMax,
+		"dial_timeout": c.DialTimeout, "keepalive": c.Keepalive, "write_timeout": c.WriteTimeout, "retry_max": c.RetryMax, "stage_wait": c.StageWait,
 	} {
 		if d.Duration <= 0 {
 			errs = append(errs, config.Fault(key, "must be longer than nothing", `write a number and its unit, as in "20s"`))
@@ -117,6 +123,12 @@ func (m *MirrorAddress) Validate() error {
 		return config.Fault("archives", "is missing", `write the modules that this mirror has, as in archives = ["debian", "security=debian-security"]`)
 	case m.Speaks != speaksFtpsync && len(m.Archives) > 0:
 		return config.Fault("archives", "is for mirrors that run ftpsync", `write speaks = "ftpsync", or leave it out: other mirrors say themselves what they have`)
+	}
+	if !slices.Contains([]string{"", pushAll, pushStaged, pushMhop}, m.Push) {
+		return config.Fault("push", fmt.Sprintf("%.40q is not known", m.Push), `write "all", "staged" or "mhop"`)
+	}
+	if m.Speaks != speaksFtpsync && m.Push != "" && m.Push != pushAll {
+		return config.Fault("push", "is for mirrors that run ftpsync", `write speaks = "ftpsync", or leave it out`)
 	}
 	for _, text := range m.Archives {
 		if _, err := parseArchive(text); err != nil {

@@ -146,16 +146,32 @@ func (m *Master) PeerCount() (n int) {
 }
 
 // Notes implements transports.Noter: which mirrors are not reached, and why.
-func (m *Master) Notes() (all []string) {
+func (m *Master) Notes() []string {
+	all := m.unreached()
+	if note := m.pushNote(); note != "" {
+		all = append(all, note)
+	}
+	return all
+}
+
+// Degraded implements transports.Degrader: which mirrors are not reached, or have failed at what they were told.
+func (m *Master) Degraded() []string {
+	all := m.unreached()
+	for _, p := range m.pushers {
+		if text, failed := p.standing(); failed {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+func (m *Master) unreached() (all []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, at := range m.conf.Mirrors {
 		if s, known := m.states[at.Name]; known && !s.Connected && s.Err != nil {
 			all = append(all, fmt.Sprintf("%s is not reached since %s: %v", at.Name, s.Since.Format(time.RFC3339), s.Err))
 		}
-	}
-	if note := m.pushNote(); note != "" {
-		all = append(all, note)
 	}
 	return all
 }

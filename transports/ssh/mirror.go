@@ -141,6 +141,9 @@ func (m *Mirror) count(what string) {
 // TellsRefusals implements transports.Teller: who hands over by hand is told what became of it.
 func (m *Mirror) TellsRefusals() {}
 
+// IsCalled implements transports.Callee.
+func (m *Mirror) IsCalled() bool { return true }
+
 // PeerCount implements transports.PeerCounter.
 func (m *Mirror) PeerCount() int { return len(m.handovers()) }
 

@@ -43,22 +43,32 @@ func (a archive) topic() transports.Topic {
 }
 
 // command is what runmirrors would ask for.
-func (a archive) command() string { return "sync:archive:" + a.name + " sync:all" }
+func (p *pusher) command(stage string) string {
+	words := "sync:archive:" + p.name
+	if p.at.Push == pushMhop {
+		words += " sync:mhop"
+	}
+	return words + " sync:" + stage
+}
 
 // A pusher is the transport to one archive of one such mirror. It is run again and again by Keep.
 type pusher struct {
 	caller
 	archive
-	wake chan struct{} // holds one token
+	wake     chan struct{} // holds one token
+	together *together     // of its module
 
-	mu   sync.Mutex
-	want string // the position of the newest announcement
-	told string // that of the newest one when the last push began that was done
-	err  error  // why the last push was not done, nil if it was
+	mu     sync.Mutex
+	want   string // the position of the newest announcement
+	number uint64 // of want
+	told   string // the position of the newest one when the last push began that was done
+	doing  string // see does
+	err    error  // why the last push was not done, nil if it was
 }
 
-// pushers are those for the mirrors that speak so.
+// makePushers makes those for the mirrors that speak so.
 func (m *Master) makePushers() error {
+	all := map[string]*together{} // by module
 	for _, at := range m.conf.Mirrors {
 		if at.Speaks != speaksFtpsync {
 			continue
@@ -68,11 +78,21 @@ func (m *Master) makePushers() error {
 			if err != nil {
 				return err
 			}
-			m.pushers = append(m.pushers, &pusher{caller: caller{m: m, at: m.filled(at)}, archive: a, wake: make(chan struct{}, 1)})
+			if all[a.module] == nil {
+				all[a.module] = newTogether()
+			}
+			p := &pusher{caller: caller{m: m, at: m.filled(at)}, archive: a, wake: make(chan struct{}, 1), together: all[a.module]}
+			if p.inStages() {
+				p.together.join(p)
+			}
+			m.pushers = append(m.pushers, p)
 		}
 	}
 	return nil
 }
+
+// inStages tells whether this mirror waits for others before it shows a change, and they for it.
+func (p *pusher) inStages() bool { return p.at.Push == pushStaged || p.at.Push == pushMhop }
 
 // position is what the id of a message says about where its module stands: a head's begins with that of the announcement it speaks of.
 func position(id string) string {
@@ -85,8 +105,12 @@ func (p *pusher) hear(m transports.Message) {
 	if m.Topic != p.topic() {
 		return
 	}
+	at := position(m.ID)
+	number := p.together.numbered(at)
 	p.mu.Lock()
-	p.want = position(m.ID)
+	if number >= p.number { // a head that was overtaken says nothing new
+		p.want, p.number = at, number
+	}
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
@@ -104,16 +128,19 @@ func (p *pusher) Run(ctx context.Context, _ []transports.Subscription, r transpo
 	}
 	for ctx.Err() == nil {
 		p.mu.Lock()
-		want, told := p.want, p.told
+		want, number, told := p.want, p.number, p.told
 		p.mu.Unlock()
 		if want != told {
-			if err := p.push(ctx); err != nil {
+			if err := p.bring(ctx, number); err != nil {
 				return p.failed(err)
 			}
 			if err := p.done(ctx, want); err != nil {
 				return p.failed(err)
 			}
 			continue
+		}
+		if p.inStages() {
+			p.together.arrived(p, number)
 		}
 		r.Connected()
 		select {
@@ -143,9 +170,16 @@ func (p *pusher) remember(ctx context.Context) error {
 			want = position(m.ID)
 		}
 	}
+	number := uint64(0)
+	if want != "" {
+		number = p.together.numbered(want)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.want, p.told = cmp.Or(p.want, want), cmp.Or(p.told, told)
+	if p.want == "" {
+		p.want, p.number = want, number
+	}
+	p.told = cmp.Or(p.told, told)
 	return nil
 }
 
@@ -167,12 +201,23 @@ func (p *pusher) failed(err error) error {
 	p.mu.Lock()
 	p.err = err
 	p.mu.Unlock()
+	if p.inStages() {
+		p.together.failed(p)
+	}
 	p.m.count("pushes failed")
 	return err
 }
 
+// bring pushes the mirror until it has what was announced up to a number.
+func (p *pusher) bring(ctx context.Context, number uint64) error {
+	if p.inStages() {
+		return p.staged(ctx, number)
+	}
+	return p.push(ctx, everything)
+}
+
 // push tells the mirror, and waits until its program has ended.
-func (p *pusher) push(ctx context.Context) error {
+func (p *pusher) push(ctx context.Context, stage string) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	l, err := p.connect(ctx)
@@ -185,7 +230,7 @@ func (p *pusher) push(ctx context.Context) error {
 	parts.Go(func() {
 		wire.KeepAlive(ctx, l.Client, p.m.conf.Keepalive.Duration, func() error { return nil }, func(err error) { fail(fmt.Errorf("%s: %w", p.at.Address, err)) })
 	})
-	err = p.run(l)
+	err = p.run(l, stage)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -213,14 +258,14 @@ func (c *caller) connect(ctx context.Context) (*line.Line, error) {
 }
 
 // run runs the forced command, which knows by the words what to do. Only status 0 means that it is done.
-func (p *pusher) run(l *line.Line) error {
+func (p *pusher) run(l *line.Line, stage string) error {
 	session, err := l.Client.NewSession()
 	if err != nil {
 		return fmt.Errorf("%s: session: %w", p.at.Address, err)
 	}
 	var said, complained wire.Capped
 	session.Stdout, session.Stderr = &said, &complained
-	err = session.Run(p.command())
+	err = session.Run(p.command(stage))
 	var end *ssh.ExitError
 	switch {
 	case err == nil:
@@ -229,32 +274,13 @@ func (p *pusher) run(l *line.Line) error {
 		return fmt.Errorf("%s: %w while it was told of archive %q: %w", p.at.Address, transports.ErrClosed, p.name, err)
 	}
 	text := strings.TrimSpace(said.String() + " " + complained.String())
-	err = fmt.Errorf("archive %q: the mirror's command ended with status %d: %s", p.name, end.ExitStatus(), cmp.Or(text, "it said nothing; see its own log"))
+	what := fmt.Sprintf("archive %q", p.name)
+	if stage != everything {
+		what += ", " + stage
+	}
+	err = fmt.Errorf("%s: the mirror's command ended with status %d: %s", what, end.ExitStatus(), cmp.Or(text, "it said nothing; see its own log"))
 	if slices.Contains([]int{78, 126, 127}, end.ExitStatus()) { // no configuration of that name, or no such program
 		err = transports.Permanent(err)
 	}
 	return err
-}
-
-// pushNote says of all such mirrors what is known of them, which is little; "" if there is none.
-func (m *Master) pushNote() string {
-	if len(m.pushers) == 0 {
-		return ""
-	}
-	var behind []string
-	for _, p := range m.pushers {
-		p.mu.Lock()
-		switch what := fmt.Sprintf("%s (%s)", p.at.Name, p.module); {
-		case p.err != nil:
-			behind = append(behind, fmt.Sprintf("%s was not brought up to date: %v", what, p.err))
-		case p.want != p.told:
-			behind = append(behind, what+" is at work")
-		}
-		p.mu.Unlock()
-	}
-	text := fmt.Sprintf("mirrors that run ftpsync, with %d in all of our modules, are told of changes and report nothing", len(m.pushers))
-	if len(behind) == 0 {
-		return text + "; each has done what it was last told"
-	}
-	return text + "; " + strings.Join(behind, "; ")
 }

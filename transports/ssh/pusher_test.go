@@ -117,7 +117,7 @@ func TestAMirrorThatRunsFtpsyncAndIsBusyIsAskedAgain(t *testing.T) {
 	r.put("status", "1")
 	must(t, m.transport.Publish(t.Context(), msg(debian, "e.1")))
 	m.await("asked again", func() bool {
-		return len(r.asked()) > 2 && strings.Contains(note(m), `old (debian) was not brought up to date: archive "debian": the mirror's command ended with status 1: lock file still exists`)
+		return m.transport.Counters()["pushes failed"] > 2 && strings.Contains(note(m), `old (debian) was not brought up to date: archive "debian": the mirror's command ended with status 1: lock file still exists`)
 	})
 	must(t, os.Remove(filepath.Join(r.dir, "status")))
 	m.await("done", func() bool { return strings.Contains(note(m), "each has done") })
@@ -131,6 +131,13 @@ type marks map[string]string
 
 func (m marks) Bookmark(_ context.Context, name string) (string, error) { return m[name], nil }
 func (m marks) SetBookmark(_ context.Context, name, text string) error  { m[name] = text; return nil }
+
+// backlog is a journal whose newest message has an id.
+func backlog(id string) func(context.Context, transports.Topic, string) iter.Seq2[transports.Message, error] {
+	return func(_ context.Context, t transports.Topic, _ string) iter.Seq2[transports.Message, error] {
+		return func(yield func(transports.Message, error) bool) { yield(msg(t, id), nil) }
+	}
+}
 
 // A master that starts tells what was announced since it last told the mirror, and nothing if nothing was.
 func TestAMasterThatStartsRemembersWhatItHasTold(t *testing.T) {
@@ -187,6 +194,8 @@ func TestConfigurationOfMirrorsThatRunFtpsync(t *testing.T) {
 		"archives of the bus":  {ssh.MirrorAddress{Archives: []string{"debian"}}, "is for mirrors that run ftpsync"},
 		"no module":            {ssh.MirrorAddress{Speaks: "ftpsync", Archives: []string{"=debian"}}, "module name"},
 		"words in the archive": {ssh.MirrorAddress{Speaks: "ftpsync", Archives: []string{"debian=x sync:all"}}, "archive"},
+		"another way to push":  {ssh.MirrorAddress{Speaks: "ftpsync", Archives: []string{"debian"}, Push: "stage1"}, "push"},
+		"stages of the bus":    {ssh.MirrorAddress{Push: "staged"}, "push"},
 		"a shell":              {ssh.MirrorAddress{Speaks: "ftpsync", Archives: []string{"debian=$(id)"}}, "archive"},
 	} {
 		c.mirror.Name, c.mirror.Address = "old", "127.0.0.1:22"
@@ -194,6 +203,6 @@ func TestConfigurationOfMirrorsThatRunFtpsync(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	good := ssh.MirrorAddress{Name: "old", Address: "127.0.0.1:22", Speaks: "ftpsync", Archives: []string{"debian", "security=debian-security", "main="}}
+	good := ssh.MirrorAddress{Name: "old", Address: "127.0.0.1:22", Speaks: "ftpsync", Archives: []string{"debian", "security=debian-security", "main="}, Push: "mhop"}
 	must(t, good.Validate())
 }

@@ -73,6 +73,15 @@ func deliveryFaults() []fault {
 		{name: "skips one subscriber", check: "every subscriber gets it", says: "mirror-2: waiting for", open: receiving(skipMirror2)},
 		{name: "says that all are the same", check: "reports reach the master", says: `both From "bus"`, open: receiving(sameFrom)},
 		{
+			name: "takes a report that nobody gets", check: "nothing goes back where others only look", says: "want a permanent one",
+			driver: func(d *transports.Driver) {
+				d.Capabilities = func(transports.Role) transports.Capabilities {
+					return transports.Capabilities{MaxBody: 1000, Polled: true}
+				}
+			},
+			open: func(s *site, name string) transports.Transport { return s.bus.Connect(name) },
+		},
+		{
 			name: "one master takes a report from the others", check: "reports reach every master", says: "waiting for",
 			options: func(o *mem.Options) { o.Capabilities.Broadcast = false },
 			open:    func(s *site, name string) transports.Transport { return s.bus.Connect(name) },

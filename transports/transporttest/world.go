@@ -95,6 +95,9 @@ func (w *world) saw(err error) error {
 	return err
 }
 
+// polled tells whether the mirrors of the harness only look, and report nothing.
+func (w *world) polled() bool { return w.h.Driver.Capabilities(transports.Mirror).Polled }
+
 // open makes a process on the bus.
 func (w *world) open(role transports.Role, name string) (*peer, error) {
 	t, err := w.bus.Open(role, name)

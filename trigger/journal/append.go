@@ -25,6 +25,8 @@ type Entry struct {
 
 	Principal string // who asked, for the log
 	Source    string // what saw the change, for the log
+
+	Ends *End // the compose whose gathered names Set is about, nil if none
 }
 
 // A Stored is one announcement of the journal.
@@ -57,7 +59,8 @@ type request struct {
 }
 
 // Append announces e: when it returns nil, e has the next serial of its module and is durable. Calls that come while another one is being committed
-// go together into the next transaction; each has its own outcome. Once the commit has begun it is not given up when ctx ends.
+// go together into the next transaction; each has its own outcome. Once the commit has begun it is not given up when ctx ends. A change that comes while a
+// compose is under way, and does not end it, is refused with an error that Is ErrComposing.
 func (j *Journal) Append(ctx context.Context, e Entry) (Appended, error) {
 	r, err := prepare(e)
 	if err != nil {
@@ -195,6 +198,9 @@ func (j *Journal) store(ctx context.Context, tx *sql.Tx, r *request) (Appended, 
 	}
 	if st.Restored != "" {
 		return Appended{}, restored(r.entry.Module, st.Restored)
+	}
+	if err := r.entry.admit(ctx, tx, j.o.Now()); err != nil {
+		return Appended{}, err
 	}
 	a, err := j.seal(st, r)
 	if err != nil {

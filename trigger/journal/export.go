@@ -49,7 +49,8 @@ const entriesAtOnce = 16
 func (e *Exporter) putHead(st State, old event.Head) error {
 	now := e.j.o.Now()
 	age := now.Sub(old.At)
-	if old.Epoch == st.Epoch && old.Serial == st.Serial && old.Manifest == st.Manifest && old.TTL == e.o.HeadTTL && age >= 0 && age < e.o.HeadEvery {
+	if old.Epoch == st.Epoch && old.Serial == st.Serial && old.Manifest == st.Manifest && old.TTL == st.ttl(e.o.HeadTTL, old.Hold) && st.says(old, now) &&
+		age >= 0 && age < e.o.HeadEvery {
 		return nil
 	}
 	line, _, err := e.j.sealHead(st, e.o.HeadTTL, now)
@@ -138,7 +139,7 @@ func (e *Exporter) applyManifest(ctx context.Context, st State, pos manifest.Pos
 		if s.Announcement.Serial > st.Serial {
 			break
 		}
-		ch := manifest.Change{Serial: s.Announcement.Serial, Before: before}
+		ch := manifest.Change{Serial: s.Announcement.Serial, Before: before, At: s.Created}
 		if s.Set != nil {
 			if ch.Set, err = envelope.PathSet(s.Set, s.Announcement.Set); err != nil {
 				return err

@@ -119,7 +119,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 
 func (j *Journal) open(ctx context.Context) error {
 	path := filepath.Join(j.dir, DatabaseName)
-	own := []sqlite.Component{{Name: "journal", Steps: []string{schema}}}
+	own := []sqlite.Component{{Name: "journal", Steps: []string{schema}}, compositions()}
 	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full, Schema: slices.Concat(own, j.o.Schema)})
 	switch {
 	case errors.Is(err, sqlite.ErrNewer):

@@ -25,9 +25,13 @@ type State struct {
 	ManifestAt     time.Time
 
 	Restored string // why this epoch must not go on, "" if it may
+
+	Hold    time.Time // until when a compose that is under way asks mirrors to wait; zero if none is
+	Changed time.Time // when a compose last began or ended, in whole seconds: no head is signed for an earlier time
 }
 
-const stateColumns = "module, epoch, serial, last, floor, manifest, manifest_serial, manifest_at, restored"
+const stateColumns = `module, epoch, serial, last, floor, manifest, manifest_serial, manifest_at, restored,
+	coalesce((SELECT until FROM compose WHERE compose.module = module.module AND ended = ''), 0), coalesce((SELECT changed FROM compose WHERE compose.module = module.module), 0)`
 
 // querier is a database or a transaction.
 type querier interface {
@@ -45,12 +49,18 @@ func state(ctx context.Context, q querier, m event.Module) (State, error) {
 func scanState(row interface{ Scan(...any) error }) (State, error) {
 	var st State
 	var last, manifest []byte
-	var at int64
-	err := row.Scan(&st.Module, &st.Epoch, &st.Serial, &last, &st.Floor, &manifest, &st.ManifestSerial, &at, &st.Restored)
+	var at, hold, changed int64
+	err := row.Scan(&st.Module, &st.Epoch, &st.Serial, &last, &st.Floor, &manifest, &st.ManifestSerial, &at, &st.Restored, &hold, &changed)
 	copy(st.Last[:], last)
 	copy(st.Manifest[:], manifest)
 	if at != 0 {
 		st.ManifestAt = time.Unix(at, 0)
+	}
+	if hold != 0 {
+		st.Hold = time.UnixMilli(hold)
+	}
+	if changed != 0 {
+		st.Changed = time.Unix(changed, 0)
 	}
 	return st, err
 }
@@ -208,8 +218,9 @@ func (j *Journal) sealHead(st State, ttl time.Duration, now time.Time) ([]byte, 
 	if st.Restored != "" {
 		return nil, event.Head{}, restored(st.Module, st.Restored)
 	}
-	h := event.Head{Module: st.Module, Epoch: st.Epoch, Serial: st.Serial, At: now.UTC().Truncate(time.Second), TTL: ttl.Truncate(time.Second),
-		Last: st.Last, Manifest: st.Manifest}
+	at := st.signedAt(now)
+	hold := st.hold(at)
+	h := event.Head{Module: st.Module, Epoch: st.Epoch, Serial: st.Serial, At: at, TTL: st.ttl(ttl, hold), Last: st.Last, Manifest: st.Manifest, Hold: hold}
 	line, err := event.Seal(h, j.o.Signer)
 	if err == nil {
 		_, err = event.Read(line)

@@ -19,6 +19,9 @@ type Change struct {
 	// Before is when the announcement before this one was made, zero if there is none. What was touched later cannot be known to be on mirrors that are at that
 	// serial, even if this manifest has seen it already.
 	Before time.Time
+
+	// At is when this announcement was made. What a directory holds that was touched later, mirrors need not have; zero: no such thing.
+	At time.Time
 }
 
 // Applied counts what Apply found.
@@ -44,7 +47,7 @@ func (m *Manifest) Apply(ctx context.Context, ch Change, root string) (Applied, 
 			return err
 		}
 		defer tree.Close() //nolint:errcheck // only read
-		a := &applier{changer: c, change: ch, since: ch.Before.Unix() - clockGrain, root: tree, crossMounts: m.o.CrossMounts}
+		a := &applier{changer: c, change: ch, since: ch.since(), late: ch.late(), root: tree, crossMounts: m.o.CrossMounts}
 		if err := a.apply(); err != nil {
 			return err
 		}
@@ -53,18 +56,16 @@ func (m *Manifest) Apply(ctx context.Context, ch Change, root string) (Applied, 
 		return err
 	})
 	if err != nil {
-		return Applied{}, fmt.Errorf("manifest of %s: apply serial %d: %w", m.module, ch.Serial, err)
+		return Applied{}, m.named(fmt.Errorf("manifest of %s: apply serial %d: %w", m.module, ch.Serial, err))
 	}
 	return done, nil
 }
 
-// clockGrain covers, in seconds, that announcements are dated in whole seconds and that a file system's clock may lag a little.
-const clockGrain = 2
-
 type applier struct {
 	*changer
 	change      Change
-	since       int64 // ctime from which on an inode counts as touched
+	since       int64 // ctime, in nanoseconds, from which on an inode counts as touched
+	late        int64 // time, in nanoseconds, after which what is touched was touched too late to be announced
 	root        *os.Root
 	crossMounts bool
 	done        Applied
@@ -72,7 +73,7 @@ type applier struct {
 
 func (a *applier) apply() error {
 	if a.change.Set == nil {
-		return a.tree("")
+		return a.walk("")
 	}
 	for _, r := range a.change.Set { // first what goes, since a later record may say that something is there again
 		var err error
@@ -109,13 +110,13 @@ func (a *applier) record(r event.Record) error {
 	}
 	switch {
 	case r.Op == event.Level:
-		return a.level(r.Path)
+		return a.level(r)
 	case r.Op == event.Tree || r.Op == event.Renamed:
-		return a.tree(r.Path)
+		return a.tree(r)
 	case r.Mode != 0 && !(inode{Record: r}).mirrored():
 		return a.remove(r.Path)
 	case r.Mode == 0 || r.Link != 0: // the numbers of link groups in a path set mean nothing outside it
-		return a.look(r.Path)
+		return a.look(r)
 	}
 	return a.set(r)
 }
@@ -132,19 +133,35 @@ func (a *applier) parents(path string) error {
 	if err := a.parents(dir); err != nil {
 		return err
 	}
-	return a.look(dir)
+	return a.look(event.Record{Path: dir})
 }
 
-// look takes one path as it is on disk.
-func (a *applier) look(path string) error {
-	i, ok, err := lstat(a.root, path)
+// look takes the path of r as it is on disk, where r does not state how it was when it was announced; else it only looks at which inode it is. What is gone
+// again is believed to be there if r states so: a comparison with the tree then finds that it went, and that nobody said so.
+func (a *applier) look(r event.Record) error {
+	i, ok, err := lstat(a.root, r.Path)
 	switch {
 	case err != nil:
 		return err
-	case !ok || !i.mirrored():
-		return a.remove(path)
+	case ok && !i.mirrored(), !ok && r.Mode == 0:
+		return a.remove(r.Path)
+	case r.Mode != 0:
+		r.Link = i.Link
+		return a.set(r)
 	}
-	return a.set(i.Record)
+	old, had, err := get(a.ctx, a.tx, r.Path)
+	if err != nil {
+		return err
+	}
+	return a.take(old, had && old.Mode != 0, i)
+}
+
+// take writes what was found on disk in place of old, and notes if it was touched too late.
+func (a *applier) take(old event.Record, had bool, i inode) error {
+	if err := a.replace(old, had, i.Record); err != nil || i.changed <= a.late {
+		return err
+	}
+	return a.note(i.Path, lateInode)
 }
 
 // set writes one path.
@@ -179,30 +196,38 @@ func (a *applier) replace(old event.Record, had bool, r event.Record) error {
 }
 
 // level takes a directory and its own entries as they are on disk.
-func (a *applier) level(dir string) error {
-	if err := a.look(dir); err != nil {
+func (a *applier) level(r event.Record) error {
+	if err := a.look(r); err != nil {
 		return err
 	}
-	l, ok, err := list(a.root, dir)
+	l, ok, err := list(a.root, r.Path)
 	if err != nil || !ok {
 		return err
 	}
 	return a.compare(l)
 }
 
-// tree takes a directory ("" for the module) and everything below as it is on disk.
-func (a *applier) tree(dir string) error {
-	if dir != "" {
-		if err := a.look(dir); err != nil {
-			return err
-		}
+// tree takes a directory and everything below as it is on disk.
+func (a *applier) tree(r event.Record) error {
+	if err := a.look(r); err != nil {
+		return err
 	}
+	return a.walk(r.Path)
+}
+
+// walk takes what is below a directory, "" for the module, as it is on disk.
+func (a *applier) walk(dir string) error {
 	w := &walk{root: a.root, crossMounts: a.crossMounts, each: func(l listing, _ int) error { return a.compare(l) }}
 	return w.run(a.ctx, dir)
 }
 
 // compare brings the rows of one directory to what was found there.
 func (a *applier) compare(l listing) error {
+	if l.self.changed > a.late {
+		if err := a.note(l.dir, lateEntries); err != nil {
+			return err
+		}
+	}
 	rows, err := a.rows(l.dir)
 	if err != nil {
 		return err
@@ -211,10 +236,10 @@ func (a *applier) compare(l listing) error {
 		old, ok := rows[i.Path]
 		delete(rows, i.Path)
 		had := ok && old.Mode != 0
-		if had && i.changed < a.since && same(old, i.Record) {
+		if had && i.changed < a.since && old.late == 0 && same(old.Record, i.Record) {
 			continue
 		}
-		if err := a.replace(old, had, i.Record); err != nil {
+		if err := a.take(old.Record, had, i); err != nil {
 			return err
 		}
 	}
@@ -234,19 +259,19 @@ func same(a, b event.Record) bool {
 }
 
 // rows are those of one directory, by path.
-func (a *applier) rows(dir string) (all map[string]event.Record, err error) {
-	rows, err := a.tx.QueryContext(a.ctx, "SELECT "+entryColumns+" FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?)", []byte(dir))
+func (a *applier) rows(dir string) (all map[string]known, err error) {
+	rows, err := a.tx.QueryContext(a.ctx, "SELECT "+entryColumns+", late FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?)", []byte(dir))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	all = map[string]event.Record{}
+	all = map[string]known{}
 	for rows.Next() {
-		r, err := scanRecord(rows, dir)
+		k, err := scanKnown(rows, dir)
 		if err != nil {
 			return nil, err
 		}
-		all[r.Path] = r
+		all[k.Path] = k
 	}
 	return all, rows.Err()
 }

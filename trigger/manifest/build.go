@@ -35,11 +35,13 @@ const rowsPerTx = 20_000
 // Build makes the manifest anew from the tree at root, as the state after serial, by one walk. An interrupted one leaves ErrNotBuilt behind. Whatever of the
 // tree cannot be read is an error: a path that is missing from a manifest is a path that mirrors remove.
 func (m *Manifest) Build(ctx context.Context, root string, epoch event.Epoch, serial event.Serial, progress func(Progress)) (Progress, error) {
+	m.walks.Lock()
+	defer m.walks.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := &builder{m: m, serial: serial, start: time.Now(), progress: progress, dirs: map[string]int64{}}
 	if err := b.run(ctx, root, epoch); err != nil {
-		return b.p, fmt.Errorf("build manifest of %s from %s: %w", m.module, root, err)
+		return b.p, m.named(fmt.Errorf("build manifest of %s from %s: %w", m.module, root, err))
 	}
 	return b.p, nil
 }
@@ -55,6 +57,7 @@ type builder struct {
 	dirs map[string]int64 // ids by path
 	todo []listing        // not written yet
 	rows int              // in todo
+	buf  []byte           // for digests
 }
 
 func (b *builder) run(ctx context.Context, path string, epoch event.Epoch) error {
@@ -68,7 +71,11 @@ func (b *builder) run(ctx context.Context, path string, epoch event.Epoch) error
 		return err
 	}
 	b.p.Expected = before.Entries
-	if err := b.m.clear(ctx); err != nil {
+	at, err := placeOf(root)
+	if err == nil {
+		err = b.m.clear(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	w := &walk{root: root, crossMounts: b.m.o.CrossMounts, each: func(l listing, waiting int) error { return b.add(ctx, l, waiting) }}
@@ -81,13 +88,13 @@ func (b *builder) run(ctx context.Context, path string, epoch event.Epoch) error
 	failpoint.Here("manifest.walked")
 	b.p.Waiting, b.p.Mounts = 0, slices.Sorted(slices.Values(w.mounts))
 	b.report(time.Now())
-	return b.m.begin(ctx, Position{Epoch: epoch, Serial: b.serial, Floor: b.serial})
+	return b.m.begin(ctx, Position{Epoch: epoch, Serial: b.serial, Floor: b.serial}, at, b.p.Mounts)
 }
 
 // clear empties the manifest.
 func (m *Manifest) clear(ctx context.Context) error {
 	return sqlite.Tx(ctx, m.db, func(tx *sql.Tx) error {
-		for _, table := range []string{"position", "shard", "entry", "dir"} {
+		for _, table := range []string{"position", "shard", "entry", "dir", "root", "mount"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
@@ -97,12 +104,15 @@ func (m *Manifest) clear(ctx context.Context) error {
 	})
 }
 
-// begin says that the manifest is whole, and all of it to be exported.
-func (m *Manifest) begin(ctx context.Context, p Position) error {
+// begin says that the manifest is whole, all of it to be exported, and where the tree lay.
+func (m *Manifest) begin(ctx context.Context, p Position, at place, mounts []string) error {
 	return sqlite.Tx(ctx, m.db, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO shard (start, first, digest, entries, bytes, content, dirty) VALUES (?, ?, ?, 0, 0, 0, 1)", []byte(""), []byte(""), []byte(""))
 		if err == nil {
 			_, err = tx.ExecContext(ctx, "INSERT INTO position (epoch, serial, floor) VALUES (?, ?, ?)", p.Epoch, p.Serial, p.Floor)
+		}
+		if err == nil {
+			err = settle(ctx, tx, at, mounts)
 		}
 		return err
 	})
@@ -111,7 +121,7 @@ func (m *Manifest) begin(ctx context.Context, p Position) error {
 func (b *builder) add(ctx context.Context, l listing, waiting int) error {
 	b.p.Dirs++
 	b.p.Waiting = int64(waiting)
-	b.p.Special += l.special
+	b.p.Special += int64(len(l.special))
 	for _, i := range l.inodes {
 		b.p.Entries++
 		b.p.Bytes += i.Size
@@ -141,9 +151,14 @@ func (b *builder) flush(ctx context.Context) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, stmt.Close()) }()
+		note, err := tx.PrepareContext(ctx, "UPDATE dir SET seen = ? WHERE dir = ?")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, note.Close()) }()
 		c := &changer{ctx: ctx, tx: tx, dirs: b.dirs}
 		for _, l := range b.todo {
-			if err := b.write(ctx, c, stmt, l); err != nil {
+			if err := b.write(ctx, c, stmt, note, l); err != nil {
 				return err
 			}
 		}
@@ -153,7 +168,7 @@ func (b *builder) flush(ctx context.Context) error {
 	return err
 }
 
-func (b *builder) write(ctx context.Context, c *changer, stmt *sql.Stmt, l listing) error {
+func (b *builder) write(ctx context.Context, c *changer, stmt, note *sql.Stmt, l listing) error {
 	if len(l.inodes) == 0 {
 		return nil
 	}
@@ -168,5 +183,8 @@ func (b *builder) write(ctx context.Context, c *changer, stmt *sql.Stmt, l listi
 			return fmt.Errorf("path %.200q: %w", i.Path, err)
 		}
 	}
-	return nil
+	var seen []byte
+	seen, b.buf = digest(b.buf, l)
+	_, err = note.ExecContext(ctx, seen, id)
+	return err
 }

@@ -21,7 +21,7 @@ func (m *Manifest) Export(ctx context.Context, w *export.Writer, previous event.
 	defer m.mu.Unlock()
 	ix, err := m.export(ctx, w)
 	if err != nil {
-		return export.Index{}, event.Digest{}, fmt.Errorf("export manifest of %s: %w", m.module, err)
+		return export.Index{}, event.Digest{}, m.named(fmt.Errorf("export manifest of %s: %w", m.module, err))
 	}
 	d, err := w.PutManifest(ix, previous, func(s export.Shard) ([]byte, error) { return m.again(ctx, ix, s) })
 	return ix, d, err

@@ -57,9 +57,24 @@ CREATE TABLE position (
 );
 `
 
+// scanned is what comparisons need. A row is late if its inode, or with lateEntries what a directory holds, was touched after the announcement by which it
+// came here: mirrors need not have it like that. root and mount say which file systems the tree lay on. seen is a digest of what a directory holds, where that
+// is known, so that its rows need not be read to find that they are all as they were.
+const scanned = `
+ALTER TABLE entry ADD COLUMN late INTEGER;
+ALTER TABLE dir ADD COLUMN seen BLOB;
+CREATE INDEX entry_link ON entry(link) WHERE link IS NOT NULL;
+CREATE TABLE root (
+	type  INTEGER NOT NULL,
+	fsid  INTEGER NOT NULL,
+	inode INTEGER NOT NULL
+);
+CREATE TABLE mount (path BLOB PRIMARY KEY) WITHOUT ROWID;
+`
+
 // Options adjust a manifest.
 type Options struct {
-	// CrossMounts lets walks enter other file systems mounted inside the module.
+	// CrossMounts lets walks enter other file systems mounted inside the module. One that is unmounted later looks as if all in it were removed.
 	CrossMounts bool
 
 	// ShardEntries is the mean number of records in an exported shard, a power of two; 65536 if zero. To change it is to export everything anew.
@@ -76,9 +91,12 @@ type Position struct {
 // A Manifest is an open manifest. Its methods may be called from several goroutines; those that change it, and Export, wait for one another.
 type Manifest struct {
 	module event.Module
+	path   string // of the database
 	o      Options
 	db     *sql.DB
-	mu     sync.Mutex // held by Build, Apply, Forget and Export
+	look   *sql.DB    // for short questions, which need not wait until a transaction of db has ended
+	walks  sync.Mutex // held by Build and Compare; taken before mu
+	mu     sync.Mutex // held by Build, Apply, Forget, Settle and Export
 }
 
 // Open opens or makes the database file path for a module. The caller must hold a lock that keeps other processes out.
@@ -86,19 +104,28 @@ func Open(ctx context.Context, path string, m event.Module, o Options) (*Manifes
 	if o.ShardEntries == 0 {
 		o.ShardEntries = 1 << 16
 	}
-	tables := []sqlite.Component{{Name: "manifest", Steps: []string{schema}}}
+	tables := []sqlite.Component{{Name: "manifest", Steps: []string{schema, scanned}}}
 	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: tables, CacheKiB: 65536})
+	var look *sql.DB
+	if err == nil {
+		if look, err = sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal}); err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
 	if err != nil {
 		return nil, fault.With(fmt.Errorf("manifest: %w", err), fault.Failed, "remove "+path+" and build the manifest again")
 	}
-	return &Manifest{module: m, o: o, db: db}, nil
+	return &Manifest{module: m, path: path, o: o, db: db, look: look}, nil
 }
 
 // Close closes the database. No other method may be under way.
-func (m *Manifest) Close() error { return m.db.Close() }
+func (m *Manifest) Close() error { return errors.Join(m.look.Close(), m.db.Close()) }
 
 // Position tells what the manifest is the state after. The error Is ErrNotBuilt if there is none.
-func (m *Manifest) Position(ctx context.Context) (Position, error) { return position(ctx, m.db) }
+func (m *Manifest) Position(ctx context.Context) (Position, error) {
+	p, err := position(ctx, m.look)
+	return p, m.named(err)
+}
 
 // querier is a database or a transaction.
 type querier interface {

@@ -14,21 +14,25 @@ import (
 
 // A changer writes rows in one transaction, and notes which shards are no longer what was exported.
 type changer struct {
-	ctx    context.Context
-	tx     *sql.Tx
-	dirs   map[string]int64 // ids of known directories
-	starts []string         // of the shards, in order
-	dirty  []bool           // by start
+	ctx     context.Context
+	tx      *sql.Tx
+	dirs    map[string]int64 // ids of known directories
+	changed map[int64]bool   // directories of which a row was written
+	starts  []string         // of the shards, in order
+	dirty   []bool           // by start
 }
 
 // change runs f in one transaction.
 func (m *Manifest) change(ctx context.Context, f func(*changer) error) error {
 	return sqlite.Tx(ctx, m.db, func(tx *sql.Tx) error {
-		c := &changer{ctx: ctx, tx: tx, dirs: map[string]int64{}}
+		c := &changer{ctx: ctx, tx: tx, dirs: map[string]int64{}, changed: map[int64]bool{}}
 		if err := c.loadStarts(); err != nil {
 			return err
 		}
 		if err := f(c); err != nil {
+			return err
+		}
+		if err := c.forgetSeen(); err != nil {
 			return err
 		}
 		return c.saveDirty()
@@ -133,7 +137,7 @@ func (c *changer) insertDir(path string) (int64, error) {
 const entryColumns = "name, mode, size, sec, nsec, serial, link, sum"
 
 // scanRecord reads a row of entryColumns in directory dir.
-func scanRecord(row interface{ Scan(...any) error }, dir string) (event.Record, error) {
+func scanRecord(row scanner, dir string) (event.Record, error) {
 	var name, sum []byte
 	var link sql.Null[int64]
 	r := event.Record{Op: event.Write}
@@ -174,6 +178,7 @@ func (c *changer) put(r event.Record) error {
 	if _, err := c.tx.ExecContext(c.ctx, insertEntry, entryValues(id, name, r)...); err != nil {
 		return fmt.Errorf("path %.200q: %w", r.Path, err)
 	}
+	c.changed[id] = true
 	c.soil(r.Path, r.Path)
 	return nil
 }
@@ -216,9 +221,11 @@ func (c *changer) buryBelow(path string, serial event.Serial) (int64, error) {
 		return 0, err
 	}
 	n, err := done.RowsAffected()
-	if n > 0 {
-		c.soil(path+"/", after(path))
+	if n == 0 || err != nil {
+		return n, err
 	}
+	c.soil(path+"/", after(path))
+	_, err = c.tx.ExecContext(c.ctx, "UPDATE dir SET seen = NULL WHERE path = ? OR (path > ? AND path < ?)", []byte(path), []byte(path+"/"), []byte(after(path)))
 	return n, err
 }
 

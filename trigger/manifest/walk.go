@@ -20,7 +20,7 @@ import (
 // An inode is what lstat says of a path.
 type inode struct {
 	event.Record
-	changed int64 // st_ctime in seconds since 1970
+	changed int64 // st_ctime in nanoseconds since 1970
 	dev     uint64
 }
 
@@ -33,7 +33,7 @@ func (i inode) mirrored() bool {
 func newInode(path string, st *unix.Stat_t) inode {
 	i := inode{
 		Record:  event.Record{Op: event.Write, Mode: st.Mode, MTime: event.Stamp{Sec: st.Mtim.Sec, Nsec: int32(st.Mtim.Nsec)}, Path: path},
-		changed: st.Ctim.Sec, dev: st.Dev,
+		changed: st.Ctim.Nano(), dev: st.Dev,
 	}
 	if t := st.Mode & event.ModeType; t == event.ModeFile || t == event.ModeLink {
 		i.Size = st.Size
@@ -65,8 +65,9 @@ func lstat(root *os.Root, path string) (i inode, ok bool, err error) {
 // A listing is one directory and what is in it, sorted by name.
 type listing struct {
 	dir     string
+	self    inode // the directory itself, after it was read
 	inodes  []inode
-	special int64 // entries left out because of their type
+	special []string // names of entries that were left out because of their type
 }
 
 // list reads one directory: one lstat for each name, relative to the open directory. ok is false if there is no such directory (any more).
@@ -98,6 +99,11 @@ func list(root *os.Root, dir string) (l listing, ok bool, err error) {
 			return l, false, err
 		}
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return l, false, fmt.Errorf("stat directory %s: %w", f.Name(), err)
+	}
+	l.self = newInode(dir, &st)
 	return l, true, nil
 }
 
@@ -113,7 +119,7 @@ func (l *listing) add(dirfd int, name string) error {
 	}
 	i := newInode(path, &st)
 	if !i.mirrored() {
-		l.special++
+		l.special = append(l.special, name)
 		return nil
 	}
 	if err := event.CheckPath(path); err != nil {
@@ -136,13 +142,15 @@ type walk struct {
 	change *sync.Cond
 	stack  []string
 	busy   int
-	dev    uint64
+	dev    uint64   // of the file system to stay on; that of the directory where the first walk begins if 0
 	mounts []string // mount points that were not entered
 }
 
 // run walks from dir down.
 func (w *walk) run(ctx context.Context, dir string) error {
-	w.change = sync.NewCond(&w.mu)
+	if w.change == nil { // a walk before this one may wake its readers once more
+		w.change = sync.NewCond(&w.mu)
+	}
 	w.stack = []string{dir}
 	top := dir
 	if top == "" {
@@ -152,7 +160,9 @@ func (w *walk) run(ctx context.Context, dir string) error {
 	if err != nil || !ok {
 		return err
 	}
-	w.dev = i.dev
+	if w.dev == 0 {
+		w.dev = i.dev
+	}
 	found := make(chan listing, 2*walkers)
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, w.wake)

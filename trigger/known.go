@@ -1,0 +1,123 @@
+package trigger
+
+import (
+	"context"
+	"sync"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/envelope"
+)
+
+// underway counts the requests of each module that have begun to look at names and are not journalled yet.
+type underway struct {
+	mu sync.Mutex
+	n  map[event.Module]int
+}
+
+// begin counts one request until the function that it returns is called.
+func (u *underway) begin(m event.Module) (end func()) {
+	u.add(m, 1)
+	return func() { u.add(m, -1) }
+}
+
+func (u *underway) add(m event.Module, n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n == nil {
+		u.n = map[event.Module]int{}
+	}
+	u.n[m] += n
+}
+
+// single tells whether no other request on the module is under way.
+func (u *underway) single(m event.Module) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.n[m] <= 1
+}
+
+// never tells whether a name that is gone is one that no mirror can have: a temporary file that came and went between two looks. To announce that such a name is
+// gone does no harm, and not to announce one that a mirror has would; so it is left out only if the manifest, and what was announced after it, are sure to
+// tell. The name must have been looked at before: what begins now to look at it finds it gone too.
+func (x *exported) never(ctx context.Context, fresh fresh, path string) bool {
+	if fresh.mention(path) {
+		return false
+	}
+	may, err := x.manifest.MayHold(ctx, path)
+	return err == nil && !may
+}
+
+// A fresh is what announcements speak of that a manifest does not know yet.
+type fresh struct {
+	named map[string]bool     // paths, and the directories above them
+	wide  map[string]bool     // directories that are spoken of with what is in them
+	links map[string][]string // names of an inode that has several, and all of them
+}
+
+func newFresh() fresh {
+	return fresh{named: map[string]bool{}, wide: map[string]bool{}, links: map[string][]string{}}
+}
+
+// Bounds of what is read of the journal for the sake of a few names.
+const (
+	freshSerials = 64
+	freshRecords = 10_000
+)
+
+// fresh reads what was announced after the manifest. ok is false if that is too much, or not to be told.
+func (p *Publisher) fresh(ctx context.Context, m event.Module, x *exported) (f fresh, ok bool) {
+	if !p.under.single(m) {
+		return fresh{}, false
+	}
+	st, err := p.Journal.State(ctx, m)
+	if err != nil {
+		return fresh{}, false
+	}
+	pos, err := x.manifest.Position(ctx)
+	if err != nil || pos.Epoch != st.Epoch || pos.Serial > st.Serial || st.Serial-pos.Serial > freshSerials {
+		return fresh{}, false
+	}
+	f = newFresh()
+	left := freshRecords
+	for s, err := range p.Journal.Since(ctx, m, st.Epoch, pos.Serial) {
+		if err != nil || s.Set == nil {
+			return fresh{}, false
+		}
+		if left -= s.Records; left < 0 {
+			return fresh{}, false
+		}
+		set, err := envelope.PathSet(s.Set, s.Announcement.Set)
+		if err != nil {
+			return fresh{}, false
+		}
+		for _, r := range set {
+			f.add(r)
+		}
+		f.link(set)
+	}
+	return f, true
+}
+
+func (f fresh) add(r event.Record) {
+	for _, path := range []string{r.Path, r.From} {
+		for ; path != ""; path = above(path) {
+			f.named[path] = true
+		}
+	}
+	if r.Op == event.Level || r.Op == event.Tree || r.Op == event.Renamed {
+		f.wide[r.Path] = true
+	}
+}
+
+// mention tells whether path, something below it, or a directory with what is in it, was announced.
+func (f fresh) mention(path string) bool {
+	if f.named[path] {
+		return true
+	}
+	for dir := above(path); dir != ""; dir = above(dir) {
+		if f.wide[dir] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,140 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/mirrorbus/mirrorbus/event"
+)
+
+// maxLinked bounds how many names of one inode are looked for: empty files of a whole module may be one inode.
+const maxLinked = 1000
+
+// Linked are the paths that the manifest says are names of an inode of the tree.
+func (m *Manifest) Linked(ctx context.Context, ino uint64) (paths []string, err error) {
+	rows, err := m.look.QueryContext(ctx, "SELECT path, name FROM entry JOIN dir USING (dir) WHERE link = ? AND mode <> 0 ORDER BY path, name LIMIT ?", int64(ino), maxLinked)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var dir, name []byte
+		if err := rows.Scan(&dir, &name); err != nil {
+			return nil, err
+		}
+		paths = append(paths, join(string(dir), string(name)))
+	}
+	return paths, rows.Err()
+}
+
+// HasLinks tells whether there is a file of several names.
+func (m *Manifest) HasLinks(ctx context.Context) (has bool, err error) {
+	err = m.look.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM entry WHERE link IS NOT NULL)").Scan(&has)
+	return has, err
+}
+
+// Mates are the other names of the inodes that had a name at path, or below it, as far as the manifest knows; but not those of inode ino, which is there now.
+func (m *Manifest) Mates(ctx context.Context, path string, ino uint64) (paths []string, err error) {
+	old, had, err := m.row(ctx, path)
+	if err != nil || !had || old.Mode == 0 {
+		return nil, err
+	}
+	inodes := []uint64{old.Link}
+	if old.IsDir() {
+		if inodes, err = m.linkedBelow(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range inodes {
+		if i == 0 || i == ino {
+			continue
+		}
+		names, err := m.Linked(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, slices.DeleteFunc(names, func(p string) bool { return p == path || event.Under(path, p) })...)
+	}
+	return paths, nil
+}
+
+// linkedBelow are the inodes of several names that have one below dir.
+func (m *Manifest) linkedBelow(ctx context.Context, dir string) (inodes []uint64, err error) {
+	rows, err := m.look.QueryContext(ctx, `SELECT DISTINCT link FROM entry WHERE dir IN (SELECT dir FROM dir WHERE path = ? OR path > ? AND path < ?)
+		AND +link IS NOT NULL AND mode <> 0 LIMIT ?`, []byte(dir), []byte(dir+"/"), []byte(after(dir)), maxLinked)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		inodes = append(inodes, uint64(n))
+	}
+	return inodes, rows.Err()
+}
+
+// MayHold tells whether mirrors may have a path: it is there as far as the manifest knows, or was in a directory that was touched when it had been announced
+// already.
+func (m *Manifest) MayHold(ctx context.Context, path string) (bool, error) {
+	old, had, err := m.row(ctx, path)
+	if err != nil || had && old.Mode != 0 {
+		return err == nil, err
+	}
+	dir, _ := split(path)
+	if dir == "" {
+		return false, nil
+	}
+	above, had, err := m.row(ctx, dir)
+	return had && above.late == lateEntries, err
+}
+
+// Still leaves out of a set the single paths that are, in the tree at path, as the manifest says by now.
+func (m *Manifest) Still(ctx context.Context, path string, set event.PathSet) (event.PathSet, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // only read
+	var still event.PathSet
+	for _, r := range set {
+		if r.Op == event.Write || r.Op == event.Meta || r.Op == event.Gone {
+			changed, relinked, err := m.differs(ctx, root, r.Path)
+			if err != nil {
+				return nil, err
+			}
+			if !changed && !relinked {
+				continue
+			}
+		}
+		still = append(still, r)
+	}
+	return still, nil
+}
+
+// Changed tells whether a path is not in the tree at root as the manifest says. What other names its inode has is not looked at.
+func (m *Manifest) Changed(ctx context.Context, root *os.Root, path string) (bool, error) {
+	changed, _, err := m.differs(ctx, root, path)
+	return changed, err
+}
+
+// differs compares a path in the tree at root with its row; relinked tells whether it is another inode, or has got or lost other names.
+func (m *Manifest) differs(ctx context.Context, root *os.Root, path string) (changed, relinked bool, err error) {
+	i, there, err := lstat(root, path)
+	if err != nil {
+		return false, false, err
+	}
+	old, had, err := m.row(ctx, path)
+	if err != nil {
+		return false, false, err
+	}
+	had = had && old.Mode != 0
+	if !there {
+		return had, false, nil
+	}
+	return differs(i, old, had) != 0, i.Link != old.Link, nil
+}

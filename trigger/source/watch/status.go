@@ -1,0 +1,173 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/fault"
+)
+
+// A State is one word for how a module is watched.
+type State string
+
+// The states.
+const (
+	Starting State = "starting"
+	Watching State = "watching" // or scanned again and again, where that is the backend
+	Away     State = "away"     // the tree is not there, or not what it was; nothing of it is announced
+)
+
+// A Status says how a module is watched. It travels as JSON.
+type Status struct {
+	Module  event.Module `json:"module"`
+	Path    string       `json:"path"`
+	State   State        `json:"state"`
+	Since   time.Time    `json:"since"` // when the watcher started
+	Backend string       `json:"backend,omitempty"`
+	Reason  string       `json:"reason,omitempty"` // why that backend
+
+	Queued   int       `json:"queued"`           // bytes of events that the kernel holds
+	Waiting  int       `json:"waiting"`          // names that wait to be announced
+	Held     int       `json:"held"`             // of them those held back: hot, being written, mounted over, refused
+	Oldest   string    `json:"oldest,omitempty"` // of them the one that waits longest
+	OldestAt time.Time `json:"oldest_at,omitzero"`
+	Sending  int       `json:"sending,omitempty"` // names the hub is asked about now
+
+	Serial    event.Serial `json:"serial,omitempty"` // the last that was announced by this watcher
+	Announced time.Time    `json:"announced,omitzero"`
+
+	Lost       int       `json:"lost"` // how often events were lost
+	LostAt     time.Time `json:"lost_at,omitzero"`
+	Scanning   bool      `json:"scanning"`
+	Scanned    time.Time `json:"scanned,omitzero"` // when the last scan was made, and why
+	ScanReason string    `json:"scan_reason,omitempty"`
+
+	Trouble string   `json:"trouble,omitempty"` // the last, until it is over
+	Notes   []string `json:"notes,omitempty"`
+}
+
+// mostLooked bounds how many names are looked through for the oldest.
+const mostLooked = 10_000
+
+// Status says how the module is watched now.
+func (w *Watcher) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.status
+	s.Scanning = w.scanning
+	if w.depth != nil {
+		s.Queued = w.depth()
+	}
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	s.Waiting, s.Held, s.Lost, s.LostAt = len(w.in.set.items), len(w.in.set.held), w.in.lost, w.in.lostAt
+	looked := 0
+	for path, it := range w.in.set.items {
+		if s.OldestAt.IsZero() || it.since.Before(s.OldestAt) {
+			s.Oldest, s.OldestAt = path, it.since
+		}
+		if looked++; looked >= mostLooked {
+			break
+		}
+	}
+	return s
+}
+
+// An ask waits for a sync.
+type ask struct{ done chan error } // holds one
+
+// Sync returns once everything that happened in the tree before it was called is announced, what is held back included. It is what a script calls that
+// has changed the tree and wants to go on.
+func (w *Watcher) Sync(ctx context.Context) error {
+	a := &ask{done: make(chan error, 1)}
+	w.mu.Lock()
+	if w.status.Backend == Scanning {
+		w.in.mu.Lock()
+		w.in.need(errand{why: "asked"})
+		w.in.mu.Unlock()
+	}
+	w.asked = append(w.asked, a)
+	poke := w.poke
+	w.mu.Unlock()
+	if poke != nil {
+		poke()
+	}
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done():
+		err := errors.New("not everything is announced yet")
+		if s := w.Status(); s.Trouble != "" {
+			err = errors.New(s.Trouble)
+		}
+		return fault.With(err, fault.TryAgain, "see mirrorbus watch --status")
+	}
+}
+
+// setReader says what wakes the reader and how many bytes of events wait for it; nil if none runs any more.
+func (w *Watcher) setReader(poke func(), depth func() int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.poke, w.depth = poke, depth
+}
+
+func (w *Watcher) takeAsked() []*ask {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.asked
+	w.asked = nil
+	return asked
+}
+
+// readUpTo notes that what happened before asked was read; not all of it if some is pending.
+func (w *Watcher) readUpTo(asked []*ask, pending bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if pending {
+		w.asked = append(asked, w.asked...)
+		return
+	}
+	w.ready = append(w.ready, asked...)
+}
+
+// takeReady takes those who wait for what can be announced now: none while a scan may find more.
+func (w *Watcher) takeReady() []*ask {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	if w.in.scan != nil || w.scanning {
+		return nil
+	}
+	asks := w.ready
+	w.ready = nil
+	return asks
+}
+
+func (w *Watcher) putBack(asks []*ask) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ready = append(asks, w.ready...)
+}
+
+func answer(asks []*ask, err error) {
+	for _, a := range asks {
+		a.done <- err
+	}
+}
+
+// queued is how many bytes the kernel holds for a backend.
+func queued(b backend) int {
+	if b.fd() < 0 {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(b.fd(), unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
