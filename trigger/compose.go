@@ -157,7 +157,7 @@ func (p *Publisher) end(ctx context.Context, name event.Module, how journal.Endi
 	}
 	for {
 		done, err := p.endOnce(ctx, m, how)
-		if !errors.Is(err, journal.ErrGathered) || ctx.Err() != nil {
+		if !errors.Is(err, journal.ErrGathered) && !errors.Is(err, journal.ErrOvertaken) || ctx.Err() != nil {
 			return done, err
 		} // more came between the look at the tree and the commit
 	}
@@ -166,6 +166,10 @@ func (p *Publisher) end(ctx context.Context, name event.Module, how journal.Endi
 func (p *Publisher) endOnce(ctx context.Context, m ModuleConfig, how journal.Ending) (Published, error) {
 	name := event.Module(m.Name)
 	c, gathered, err := p.Journal.Gathered(ctx, name)
+	if err != nil {
+		return Published{}, err
+	}
+	seen, err := p.Journal.State(ctx, name)
 	if err != nil {
 		return Published{}, err
 	}
@@ -183,6 +187,7 @@ func (p *Publisher) endOnce(ctx context.Context, m ModuleConfig, how journal.End
 	}
 	a, err := p.Journal.Append(ctx, journal.Entry{
 		Module: name, Kind: event.Change, Set: set, Source: "compose " + string(how), Principal: c.Who, Ends: &journal.End{Compose: c, How: how},
+		Seen: &seen,
 	})
 	if err != nil {
 		return Published{}, err

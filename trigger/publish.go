@@ -62,6 +62,20 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 		return Published{}, err
 	}
 	defer p.under.begin(r.Module)()
+	for {
+		done, err := p.publishOnce(ctx, m, r)
+		if !errors.Is(err, journal.ErrOvertaken) || ctx.Err() != nil {
+			return done, err
+		} // who looked later was quicker
+	}
+}
+
+// publishOnce is Publish whose error Is journal.ErrOvertaken if what it has seen of the tree may be older than what was announced meanwhile.
+func (p *Publisher) publishOnce(ctx context.Context, m ModuleConfig, r Request) (Published, error) {
+	seen, err := p.Journal.State(ctx, r.Module)
+	if err != nil {
+		return Published{}, err
+	}
 	found, err := p.resolve(ctx, m, r)
 	if err != nil {
 		return Published{}, err
@@ -70,7 +84,7 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 	if r.Flip {
 		done.Kind = event.Flip
 	}
-	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: found.set, Source: r.Source, Principal: r.Principal}
+	e := journal.Entry{Module: r.Module, Kind: done.Kind, Set: found.set, Source: r.Source, Principal: r.Principal, Seen: &seen}
 	if e.NotBefore, e.Expires, err = p.window(r); err != nil {
 		return Published{}, err
 	}

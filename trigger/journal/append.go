@@ -27,6 +27,9 @@ type Entry struct {
 	Source    string // what saw the change, for the log
 
 	Ends *End // the compose whose gathered names Set is about, nil if none
+
+	// Seen is where the module stood before anybody looked at what Set says of the tree, nil if nobody did. What was announced since may be newer than Set.
+	Seen *State
 }
 
 // A Stored is one announcement of the journal.
@@ -60,7 +63,8 @@ type request struct {
 
 // Append announces e: when it returns nil, e has the next serial of its module and is durable. Calls that come while another one is being committed
 // go together into the next transaction; each has its own outcome. Once the commit has begun it is not given up when ctx ends. A change that comes while a
-// compose is under way, and does not end it, is refused with an error that Is ErrComposing.
+// compose is under way, and does not end it, is refused with an error that Is ErrComposing; one whose Set overlaps with what was announced after Seen,
+// with one that Is ErrOvertaken.
 func (j *Journal) Append(ctx context.Context, e Entry) (Appended, error) {
 	r, err := prepare(e)
 	if err != nil {
@@ -166,6 +170,9 @@ func (j *Journal) commit(ctx context.Context, all []*request) {
 			failpoint.Here("journal.commit")
 			return nil
 		})
+		if err != nil {
+			j.spoken.forget()
+		}
 		for _, r := range group {
 			if err != nil && r.err == nil {
 				r.result, r.err = Appended{}, wrap(err, "journal of module %s", r.entry.Module)
@@ -202,6 +209,9 @@ func (j *Journal) store(ctx context.Context, tx *sql.Tx, r *request) (Appended, 
 	if err := r.entry.admit(ctx, tx, j.o.Now()); err != nil {
 		return Appended{}, err
 	}
+	if err := j.overtaken(ctx, tx, st, r.entry); err != nil {
+		return Appended{}, err
+	}
 	a, err := j.seal(st, r)
 	if err != nil {
 		return Appended{}, err
@@ -214,6 +224,9 @@ func (j *Journal) store(ctx context.Context, tx *sql.Tx, r *request) (Appended, 
 	}
 	if err == nil && j.o.Outbox != nil {
 		err = j.o.Outbox(ctx, tx, a)
+	}
+	if err == nil {
+		j.spoken.add(a.Announcement, r.entry.Set)
 	}
 	return a, err
 }

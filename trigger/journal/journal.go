@@ -40,6 +40,7 @@ var (
 	ErrTrimmed       = errors.New("no longer in the journal")
 	ErrRestored      = errors.New("the journal is older than what it has exported")
 	ErrRefused       = errors.New("cannot be announced")
+	ErrOvertaken     = errors.New("something newer was announced of the same names")
 )
 
 // Options are what a journal needs from its surroundings.
@@ -70,6 +71,8 @@ type Journal struct {
 	mu    sync.Mutex // guards queue
 	queue []*request
 	lead  chan struct{} // held by the one that commits
+
+	spoken spoken // the one that commits knows it
 }
 
 const schema = `
