@@ -179,8 +179,7 @@ func (b *inotify) take(in *intake, ev inEvent) error {
 	case ev.mask&unix.IN_CREATE != 0:
 		in.touch(path, born|s)
 		if s != 0 {
-			_, err := b.enter(n, name, in)
-			return err
+			return b.made(in, n, name)
 		}
 	case ev.mask&unix.IN_DELETE != 0:
 		in.touch(path, left|s)
@@ -190,6 +189,16 @@ func (b *inotify) take(in *intake, ev inEvent) error {
 		in.touch(path, s)
 	}
 	return nil
+}
+
+// made watches a directory that was made. What came into it before that and is gone again nobody can name, and who reads the directory above may have met it: so all
+// of it is announced.
+func (b *inotify) made(in *intake, n *node, name string) error {
+	at, err := b.enter(n, name, in)
+	if at != nil {
+		in.arrived(n.join(name))
+	}
+	return err
 }
 
 // found says that a name was found. A file may be one that somebody is writing.

@@ -34,15 +34,14 @@ func (w *Watcher) scanStep(ctx context.Context, at *place) (time.Duration, error
 	if e == nil {
 		return wait, nil
 	}
-	defer w.scanned()
 	if err := w.look(at); err != nil {
-		w.again(*e)
+		w.scanned(*e, false)
 		return 0, err
 	}
 	w.log.Info("scanning", "reason", e.why, "directories", e.dirs)
 	serial, err := w.to.Scan(ctx, e.dirs, e.why)
+	defer w.scanned(*e, err == nil)
 	if err != nil {
-		w.again(*e)
 		return 0, w.failed(ctx, &w.scans, "the tree is not scanned yet", err)
 	}
 	w.worked(&w.scans)
@@ -86,21 +85,20 @@ func (w *Watcher) errand(now time.Time) (*errand, time.Duration) {
 	return e, 0
 }
 
-// again puts a scan back that was not made.
-func (w *Watcher) again(e errand) {
-	w.in.mu.Lock()
-	defer w.in.mu.Unlock()
-	if w.in.scan == nil {
-		w.in.scan = &e
-		return
-	}
-	w.in.need(e)
-}
-
-// scanned ends a scan, made or not.
-func (w *Watcher) scanned() {
+// scanned ends a scan. One that was not made is due again.
+func (w *Watcher) scanned(e errand, made bool) {
 	w.mu.Lock()
+	w.in.mu.Lock()
 	w.scanning = false
+	switch {
+	case made:
+		w.made++
+	case w.in.scan == nil:
+		w.in.scan = &e
+	default:
+		w.in.need(e)
+	}
+	w.in.mu.Unlock()
 	w.mu.Unlock()
 	token(w.wake)
 }

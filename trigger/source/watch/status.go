@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,7 +79,10 @@ func (w *Watcher) Status() Status {
 }
 
 // An ask waits for a sync.
-type ask struct{ done chan error } // holds one
+type ask struct {
+	done chan error // holds one
+	scan int        // so many scans are to be made before it is answered
+}
 
 // Sync returns once everything that happened in the tree before it was called is announced, what is held back included. It is what a script calls that
 // has changed the tree and wants to go on.
@@ -131,20 +135,32 @@ func (w *Watcher) readUpTo(asked []*ask, pending bool) {
 		w.asked = append(asked, w.asked...)
 		return
 	}
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	scan := w.made
+	if w.scanning {
+		scan++
+	}
+	if w.in.scan != nil {
+		scan++
+	}
+	for _, a := range asked {
+		a.scan = scan
+	}
 	w.ready = append(w.ready, asked...)
 }
 
-// takeReady takes those who wait for what can be announced now: none while a scan may find more.
-func (w *Watcher) takeReady() []*ask {
+// takeReady takes those who wait for what can be announced now: not who waits for a scan, which may find more.
+func (w *Watcher) takeReady() (asks []*ask) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.in.mu.Lock()
-	defer w.in.mu.Unlock()
-	if w.in.scan != nil || w.scanning {
-		return nil
-	}
-	asks := w.ready
-	w.ready = nil
+	w.ready = slices.DeleteFunc(w.ready, func(a *ask) bool {
+		if a.scan > w.made {
+			return false
+		}
+		asks = append(asks, a)
+		return true
+	})
 	return asks
 }
 

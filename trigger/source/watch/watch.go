@@ -106,12 +106,13 @@ type Watcher struct {
 	mu       sync.Mutex
 	status   Status
 	scanning bool
+	made     int // scans
 	nextScan time.Time
 	said     string     // why the root is away, as it was logged
 	poke     func()     // wakes the reader; nil if none runs
 	depth    func() int // of the kernel's queue
 	asked    []*ask     // syncs that wait for the reader
-	ready    []*ask     // syncs before which everything was read
+	ready    []*ask     // syncs before which everything was read, some of which wait for a scan
 }
 
 // New makes a watcher; nothing is touched yet.
