@@ -94,7 +94,7 @@ func (w *world) overflow(ctx context.Context, _ *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	if err := w.source.signal(syscall.SIGSTOP); err != nil {
+	if err := w.source.halt(ctx); err != nil {
 		return err
 	}
 	if err := errors.Join(w.burst(), w.source.signal(syscall.SIGCONT)); err != nil {

@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -105,6 +106,28 @@ func (d *supervised) signal(s syscall.Signal) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cmd.Process.Signal(s)
+}
+
+// halt has the daemon stand still, and returns once each of its threads does: on a busy machine that takes a moment.
+func (d *supervised) halt(ctx context.Context) error {
+	if err := d.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return until(ctx, patience, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+		if err != nil || len(threads) == 0 {
+			return errors.Join(fmt.Errorf("%s has no threads", d.name), err)
+		}
+		for _, file := range threads {
+			stat, err := os.ReadFile(file) // id (name) state …
+			if _, state, ok := strings.Cut(string(stat), ") "); err != nil || !ok || state[0] != 'T' {
+				return errors.Join(fmt.Errorf("%s still runs: %.40q", d.name, stat), err)
+			}
+		}
+		return nil
+	})
 }
 
 func (d *supervised) stop(done <-chan error) {
