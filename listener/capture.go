@@ -223,12 +223,11 @@ func (b *batch) bringAside(ctx context.Context, want []string, records map[strin
 			delete(b.w.aside.files, p)
 			delete(b.w.aside.once, p)
 		}
-		res, err := b.w.m.Runner.Run(ctx, string(plan.Capture), j)
+		res, err := b.rsync(ctx, plan.Capture, j)
 		if errors.Is(err, errors.ErrUnsupported) {
 			b.blind = true
 			return nil
 		}
-		b.took(plan.Capture, j, res)
 		for _, c := range res.Captured {
 			b.w.aside.files[c.Path] = c
 		}

@@ -135,9 +135,17 @@ func (b *batch) do(ctx context.Context, name plan.StageName, j rsync.Job) error 
 func (b *batch) stage(ctx context.Context, name plan.StageName, j rsync.Job) error {
 	b.w.stage(string(name))
 	j.Progress = b.w.progress
+	_, err := b.rsync(ctx, name, j)
+	return err
+}
+
+// rsync does one run, and adds it to what the batch has done.
+func (b *batch) rsync(ctx context.Context, name plan.StageName, j rsync.Job) (rsync.Result, error) {
 	res, err := b.w.m.Runner.Run(ctx, string(name), j)
 	b.took(name, j, res)
-	return err
+	b.w.log.Debug("run", "stage", name, "mode", j.Mode, "way", j.Way, "paths", len(j.Paths), "first", slices.Concat(j.Paths, []string{""})[0], "files", res.Files,
+		"deleted", res.Deleted, "changes", res.Changes, "error", err)
+	return res, err
 }
 
 // took adds up what a run did. What is put in place was counted when it was captured.
