@@ -155,8 +155,8 @@ func (p *Publisher) end(ctx context.Context, name event.Module, how journal.Endi
 	if err != nil {
 		return Published{}, err
 	}
-	for {
-		done, err := p.endOnce(ctx, m, how)
+	for tries := 0; ; tries++ {
+		done, err := p.inTurn(name, tries, func() (Published, error) { return p.endOnce(ctx, m, how) })
 		if !errors.Is(err, journal.ErrGathered) && !errors.Is(err, journal.ErrOvertaken) || ctx.Err() != nil {
 			return done, err
 		} // more came between the look at the tree and the commit

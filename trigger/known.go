@@ -10,8 +10,37 @@ import (
 
 // underway counts the requests of each module that have begun to look at names and are not journalled yet.
 type underway struct {
-	mu sync.Mutex
-	n  map[event.Module]int
+	mu    sync.Mutex
+	n     map[event.Module]int
+	turns map[event.Module]*sync.RWMutex
+}
+
+// maxOvertaken is how often a request is overtaken before the others wait for it: one that looks at many names may never come before those of few.
+const maxOvertaken = 2
+
+// inTurn looks at names and has them journalled, as others do meanwhile; or alone, after it was tried too often.
+func (p *Publisher) inTurn(m event.Module, tries int, publish func() (Published, error)) (Published, error) {
+	turn := p.under.turn(m)
+	if tries > maxOvertaken {
+		turn.Lock()
+		defer turn.Unlock()
+	} else {
+		turn.RLock()
+		defer turn.RUnlock()
+	}
+	return publish()
+}
+
+func (u *underway) turn(m event.Module) *sync.RWMutex {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.turns == nil {
+		u.turns = map[event.Module]*sync.RWMutex{}
+	}
+	if u.turns[m] == nil {
+		u.turns[m] = &sync.RWMutex{}
+	}
+	return u.turns[m]
 }
 
 // begin counts one request until the function that it returns is called.

@@ -1,6 +1,8 @@
 package trigger_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -66,4 +68,37 @@ func TestAnnouncementsAreInTheOrderOfTheTree(t *testing.T) {
 	if st.Serial != event.Serial(authors*each) {
 		t.Errorf("%d announcements instead of %d", st.Serial, authors*each)
 	}
+}
+
+// Who looks at many names comes to announce them, though others announce one of them all the time.
+func TestALongLookIsNotOvertakenForEver(t *testing.T) {
+	m := newMaster(t)
+	names := []string{"busy"}
+	for i := range 3000 {
+		names = append(names, fmt.Sprintf("d/f%04d", i))
+	}
+	m.write(names...)
+	p, _ := m.publisher(time.Now())
+	over := make(chan struct{})
+	var busy errgroup.Group
+	for range 2 {
+		busy.Go(func() error {
+			for {
+				select {
+				case <-over:
+					return nil
+				default:
+				}
+				if _, err := p.Publish(t.Context(), request("busy")); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := p.Publish(ctx, request(names...))
+	close(over)
+	check(t, err)
+	check(t, busy.Wait())
 }

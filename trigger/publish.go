@@ -62,8 +62,8 @@ func (p *Publisher) Publish(ctx context.Context, r Request) (Published, error) {
 		return Published{}, err
 	}
 	defer p.under.begin(r.Module)()
-	for {
-		done, err := p.publishOnce(ctx, m, r)
+	for tries := 0; ; tries++ {
+		done, err := p.inTurn(r.Module, tries, func() (Published, error) { return p.publishOnce(ctx, m, r) })
 		if !errors.Is(err, journal.ErrOvertaken) || ctx.Err() != nil {
 			return done, err
 		} // who looked later was quicker
