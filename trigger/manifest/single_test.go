@@ -87,7 +87,7 @@ func TestLinked(t *testing.T) {
 	known("a", "")
 }
 
-func inoOf(t *testing.T, root, name string) uint64 {
+func inoOf(t testing.TB, root, name string) uint64 {
 	t.Helper()
 	info, err := os.Lstat(within(root, name))
 	check(t, err)
