@@ -213,7 +213,7 @@ func (w *world) nothingMissed(ctx context.Context) error {
 }
 
 // compareLive reports where a mirror differs from the master. Of the times of directories nothing is promised where a watcher announces: a file that comes and
-// goes unseen changes them. Names of one inode that were announced one after the other are files of their own, see deploy/README.md; their content, modes
+// goes unseen changes them. Names of one inode of which some came with their directories are files of their own, see deploy/README.md; their content, modes
 // and times are compared like those of all others.
 func (w *world) compareLive(ctx context.Context, m *mirror) error {
 	w.t.Helper()

@@ -118,7 +118,7 @@ func (a *applier) record(r event.Record) error {
 	case r.Mode == 0 || r.Link != 0: // the numbers of link groups in a path set mean nothing outside it
 		return a.look(r)
 	}
-	return a.set(r)
+	return a.set(r, a.inoOf(r))
 }
 
 // parents makes sure that the directories above a path are in the manifest.
@@ -147,7 +147,7 @@ func (a *applier) look(r event.Record) error {
 		return a.remove(r.Path)
 	case r.Mode != 0:
 		r.Link = i.Link
-		return a.set(r)
+		return a.set(r, i.ino)
 	}
 	old, had, err := get(a.ctx, a.tx, r.Path)
 	if err != nil {
@@ -158,28 +158,37 @@ func (a *applier) look(r event.Record) error {
 
 // take writes what was found on disk in place of old, and notes if it was touched too late.
 func (a *applier) take(old event.Record, had bool, i inode) error {
-	if err := a.replace(old, had, i.Record); err != nil || i.changed <= a.late {
+	if err := a.replace(old, had, i.Record, i.ino); err != nil || i.changed <= a.late {
 		return err
 	}
 	return a.note(i.Path, lateInode)
 }
 
-// set writes one path.
-func (a *applier) set(r event.Record) error {
+// inoOf is the number of the inode that a record of one name is about, 0 if there is none to be told.
+func (a *applier) inoOf(r event.Record) uint64 {
+	if r.IsDir() {
+		return 0
+	}
+	i, _, _ := lstat(a.root, r.Path)
+	return i.ino
+}
+
+// set writes one path, which is inode ino.
+func (a *applier) set(r event.Record, ino uint64) error {
 	old, ok, err := get(a.ctx, a.tx, r.Path)
 	if err != nil {
 		return err
 	}
-	return a.replace(old, ok && old.Mode != 0, r)
+	return a.replace(old, ok && old.Mode != 0, r, ino)
 }
 
-// replace writes r in place of old, which there is if had is true.
-func (a *applier) replace(old event.Record, had bool, r event.Record) error {
+// replace writes r, which is inode ino, in place of old, which there is if had is true.
+func (a *applier) replace(old event.Record, had bool, r event.Record, ino uint64) error {
 	if r.Sum.IsZero() && old.Size == r.Size && old.MTime == r.MTime {
 		r.Sum = old.Sum
 	}
 	r.Op, r.Serial = event.Write, a.change.Serial
-	if err := a.put(r); err != nil {
+	if err := a.put(r, ino); err != nil {
 		return err
 	}
 	if !had {
@@ -237,6 +246,11 @@ func (a *applier) compare(l listing) error {
 		delete(rows, i.Path)
 		had := ok && old.Mode != 0
 		if had && i.changed < a.since && old.late == 0 && same(old.Record, i.Record) {
+			if old.ino != i.ino {
+				if err := a.renumber(i); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if err := a.take(old.Record, had, i); err != nil {
@@ -260,7 +274,7 @@ func same(a, b event.Record) bool {
 
 // rows are those of one directory, by path.
 func (a *applier) rows(dir string) (all map[string]known, err error) {
-	rows, err := a.tx.QueryContext(a.ctx, "SELECT "+entryColumns+", late FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?)", []byte(dir))
+	rows, err := a.tx.QueryContext(a.ctx, "SELECT "+knownColumns+" FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?)", []byte(dir))
 	if err != nil {
 		return nil, err
 	}

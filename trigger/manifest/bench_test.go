@@ -42,7 +42,7 @@ func benchTree(b *testing.B) string {
 	return root
 }
 
-// BenchmarkManifest measures, on one tree: find(1), a build, the first export and one after a single change, lookups, and a subtree.
+// BenchmarkManifest measures, on one tree: find(1), a build, a comparison, the names of an inode, the first export and one after a single change, lookups, and a subtree.
 func BenchmarkManifest(b *testing.B) {
 	root := benchTree(b)
 	per := func(b *testing.B, what string, d time.Duration) {
@@ -68,6 +68,20 @@ func BenchmarkManifest(b *testing.B) {
 		size, err := m.Size(b.Context())
 		check(b, err)
 		b.ReportMetric(float64(size)/(1<<20), "MiB")
+	})
+	b.Run("compare", func(b *testing.B) {
+		for b.Loop() {
+			compare(b, m, root)
+		}
+		per(b, "s/compare", b.Elapsed())
+	})
+	b.Run("linked", func(b *testing.B) {
+		ino := inoOf(b, root, "releases/00/Packages-0000/package-name-0000000-1.2.0.x86_64.rpm")
+		for b.Loop() {
+			if names, err := m.Linked(b.Context(), ino); err != nil || len(names) != 1 {
+				b.Fatal(names, err)
+			}
+		}
 	})
 	w, _ := writer(b)
 	start := time.Now()

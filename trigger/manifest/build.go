@@ -179,7 +179,7 @@ func (b *builder) write(ctx context.Context, c *changer, stmt, note *sql.Stmt, l
 	for _, i := range l.inodes {
 		_, name := split(i.Path)
 		i.Serial = b.serial
-		if _, err := stmt.ExecContext(ctx, entryValues(id, name, i.Record)...); err != nil {
+		if _, err := stmt.ExecContext(ctx, entryValues(id, name, i.Record, i.ino)...); err != nil {
 			return fmt.Errorf("path %.200q: %w", i.Path, err)
 		}
 	}

@@ -72,6 +72,7 @@ type comparer struct {
 	pos      Position  // when it began
 	same     []unchanged
 	buf      []byte // for digests
+	numbers  []renumbered
 	d        Difference
 	start    time.Time
 	last     time.Time // of progress
@@ -106,7 +107,7 @@ func (c *comparer) run(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.ids.Close()) }()
-	c.rows, err = c.m.look.PrepareContext(ctx, "SELECT name, mode, size, sec, nsec, link, late FROM entry WHERE dir = ? AND mode <> 0 ORDER BY name")
+	c.rows, err = c.m.look.PrepareContext(ctx, "SELECT name, mode, size, sec, nsec, link, late, ino FROM entry WHERE dir = ? AND mode <> 0 ORDER BY name")
 	if err != nil {
 		return err
 	}
@@ -115,6 +116,9 @@ func (c *comparer) run(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if err := c.finish(ctx); err != nil {
+		return err
+	}
+	if err := c.noteNumbers(ctx); err != nil {
 		return err
 	}
 	return c.m.noteSeen(ctx, c.pos, c.same)
@@ -218,7 +222,7 @@ func (c *comparer) enter(ctx context.Context, dir string) (there bool, err error
 // row is the row of a path.
 func (m *Manifest) row(ctx context.Context, path string) (known, bool, error) {
 	dir, name := split(path)
-	k, err := scanKnown(m.look.QueryRowContext(ctx, `SELECT `+entryColumns+`, late FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?) AND name = ?`,
+	k, err := scanKnown(m.look.QueryRowContext(ctx, `SELECT `+knownColumns+` FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?) AND name = ?`,
 		[]byte(dir), []byte(name)), dir)
 	if errors.Is(err, sql.ErrNoRows) {
 		return known{}, false, nil

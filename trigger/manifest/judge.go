@@ -46,8 +46,11 @@ func (c *comparer) compare(ctx context.Context, l listing) error {
 		return err
 	}
 	now, c.buf = digest(c.buf, l)
-	if before == nil || !bytes.Equal(before, now) {
+	if before == nil || !bytes.Equal(before, now) || !c.firm { // a tree that was moved has other inodes
 		same, err := c.names(ctx, l, id)
+		if err == nil && len(c.numbers) >= rowsPerTx {
+			err = c.noteNumbers(ctx)
+		}
 		if same && len(c.same) < maxUnchanged {
 			c.same = append(c.same, unchanged{id, now})
 		}
@@ -88,6 +91,9 @@ func (c *comparer) names(ctx context.Context, l listing, id int64) (same bool, e
 			if differs(left[0], old, true) == 0 && left[0].Link == old.Link {
 				agree++
 			}
+			if left[0].ino != old.ino {
+				c.numbers = append(c.numbers, renumbered{id, string(name), left[0].ino})
+			}
 			err = c.judge(left[0], old, true)
 			left = left[1:]
 		case slices.Contains(l.special, string(name)): // mirrors cannot remove what the upstream has, even if it is nothing for them
@@ -112,10 +118,10 @@ func (c *comparer) names(ctx context.Context, l listing, id int64) (same bool, e
 
 // scanRow reads a row of the rows statement.
 func scanRow(rows *sql.Rows, name *sql.RawBytes) (known, error) {
-	var link, late sql.Null[int64]
+	var link, late, ino sql.Null[int64]
 	old := known{Record: event.Record{Op: event.Write}}
-	err := rows.Scan(name, &old.Mode, &old.Size, &old.MTime.Sec, &old.MTime.Nsec, &link, &late)
-	old.Link, old.late = uint64(link.V), late.V
+	err := rows.Scan(name, &old.Mode, &old.Size, &old.MTime.Sec, &old.MTime.Nsec, &link, &late, &ino)
+	old.Link, old.late, old.ino = uint64(link.V), late.V, uint64(ino.V)
 	return old, err
 }
 
@@ -217,15 +223,34 @@ func (c *comparer) regroup(ctx context.Context) error {
 		names[r.Link]++
 	}
 	for ino, records := range c.relinked {
-		linked, err := c.m.Linked(ctx, ino)
-		if err != nil {
-			return err
-		}
-		if names[ino]+len(records)+len(linked) < 2 {
-			continue
+		if names[ino]+len(records) < 2 {
+			other, err := c.another(ctx, records[0])
+			if err != nil {
+				return err
+			}
+			if !other {
+				continue
+			}
 		}
 		c.d.Found.Changed += int64(len(records))
 		c.records = append(c.records, records...)
 	}
 	return nil
+}
+
+// another tells whether the inode of r has another name, of those that the manifest knows.
+func (c *comparer) another(ctx context.Context, r event.Record) (bool, error) {
+	paths, err := c.m.Linked(ctx, r.Link)
+	if err != nil {
+		return false, err
+	}
+	for _, path := range paths {
+		if path == r.Path {
+			continue
+		}
+		if i, ok, err := lstat(c.root, path); err == nil && ok && i.Link == r.Link {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -46,25 +46,29 @@ func (a *applier) note(path string, late int) error {
 	return err
 }
 
-// A known is a row, and what of it was touched too late.
+// A known is a row, what of it was touched too late, and the number of its inode, 0 if that is not known.
 type known struct {
 	event.Record
 	late int64
+	ino  uint64
 }
 
-// scanKnown reads a row of entryColumns and late in directory dir.
+const knownColumns = entryColumns + ", late, ino"
+
+// scanKnown reads a row of knownColumns in directory dir.
 func scanKnown(row scanner, dir string) (known, error) {
-	var late sql.Null[int64]
-	r, err := scanRecord(withLate{row, &late}, dir)
-	return known{r, late.V}, err
+	var late, ino sql.Null[int64]
+	r, err := scanRecord(wider{row, []any{&late, &ino}}, dir)
+	return known{r, late.V, uint64(ino.V)}, err
 }
 
 type scanner interface{ Scan(...any) error }
 
-// withLate is a row whose last column is late.
-type withLate struct {
+// A wider is a row that ends with more columns than are asked for.
+type wider struct {
 	scanner
-	late *sql.Null[int64]
+	more []any
 }
 
-func (w withLate) Scan(to ...any) error { return w.scanner.Scan(append(to, w.late)...) }
+// Scan implements scanner.
+func (w wider) Scan(to ...any) error { return w.scanner.Scan(append(to, w.more...)...) }

@@ -72,6 +72,16 @@ CREATE TABLE root (
 CREATE TABLE mount (path BLOB PRIMARY KEY) WITHOUT ROWID;
 `
 
+// numbered is what finds the names of an inode. link is the number of an inode that had several names when they were looked at, as mirrors were told; ino is
+// that of every file and symbolic link, also of those with one name, which may get another one. It is only a hint where to look, and may be out of date. Of names
+// from before, the next comparison brings it: the digests of their directories say nothing of it.
+const numbered = `
+ALTER TABLE entry ADD COLUMN ino INTEGER;
+UPDATE entry SET ino = link WHERE link IS NOT NULL;
+UPDATE dir SET seen = NULL WHERE seen IS NOT NULL;
+CREATE INDEX entry_ino ON entry(ino) WHERE ino IS NOT NULL;
+`
+
 // Options adjust a manifest.
 type Options struct {
 	// CrossMounts lets walks enter other file systems mounted inside the module. One that is unmounted later looks as if all in it were removed.
@@ -104,7 +114,7 @@ func Open(ctx context.Context, path string, m event.Module, o Options) (*Manifes
 	if o.ShardEntries == 0 {
 		o.ShardEntries = 1 << 16
 	}
-	tables := []sqlite.Component{{Name: "manifest", Steps: []string{schema, scanned}}}
+	tables := []sqlite.Component{{Name: "manifest", Steps: []string{schema, scanned, numbered}}}
 	db, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Normal, Schema: tables, CacheKiB: 65536})
 	var look *sql.DB
 	if err == nil {

@@ -168,14 +168,14 @@ func (m *Manifest) Get(ctx context.Context, path string) (event.Record, bool, er
 	return get(ctx, m.db, path)
 }
 
-// put writes the row of r.Path.
-func (c *changer) put(r event.Record) error {
+// put writes the row of r.Path, which is inode ino; 0 if that is not known, or nothing to tell.
+func (c *changer) put(r event.Record, ino uint64) error {
 	dir, name := split(r.Path)
 	id, err := c.makeDir(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := c.tx.ExecContext(c.ctx, insertEntry, entryValues(id, name, r)...); err != nil {
+	if _, err := c.tx.ExecContext(c.ctx, insertEntry, entryValues(id, name, r, ino)...); err != nil {
 		return fmt.Errorf("path %.200q: %w", r.Path, err)
 	}
 	c.changed[id] = true
@@ -183,25 +183,30 @@ func (c *changer) put(r event.Record) error {
 	return nil
 }
 
-const insertEntry = "INSERT OR REPLACE INTO entry (dir, " + entryColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertEntry = "INSERT OR REPLACE INTO entry (dir, " + entryColumns + ", ino) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // entryValues are the values for insertEntry.
-func entryValues(dir int64, name string, r event.Record) []any {
-	var link, sum any
-	if r.Link != 0 {
-		link = int64(r.Link)
-	}
+func entryValues(dir int64, name string, r event.Record, ino uint64) []any {
+	var sum any
 	if !r.Sum.IsZero() {
 		sum = r.Sum[:]
 	}
-	return []any{dir, []byte(name), r.Mode, r.Size, r.MTime.Sec, r.MTime.Nsec, r.Serial, link, sum}
+	return []any{dir, []byte(name), r.Mode, r.Size, r.MTime.Sec, r.MTime.Nsec, r.Serial, number(r.Link), sum, number(ino)}
+}
+
+// number is the number of an inode as it is stored: of 64 bits, and NULL for 0.
+func number(ino uint64) any {
+	if ino == 0 {
+		return nil
+	}
+	return int64(ino)
 }
 
 // bury makes tombstones of what is below path, and of path itself even if nothing is known of it.
 func (c *changer) bury(path string, serial event.Serial) (int64, error) {
 	old, _, err := get(c.ctx, c.tx, path)
 	if err == nil {
-		err = c.put(event.Record{Op: event.Gone, Path: path, Serial: serial})
+		err = c.put(event.Record{Op: event.Gone, Path: path, Serial: serial}, 0)
 	}
 	if err != nil {
 		return 0, err
@@ -215,7 +220,7 @@ func (c *changer) bury(path string, serial event.Serial) (int64, error) {
 
 // buryBelow makes tombstones of what is below path.
 func (c *changer) buryBelow(path string, serial event.Serial) (int64, error) {
-	done, err := c.tx.ExecContext(c.ctx, `UPDATE entry SET mode = 0, size = 0, sec = 0, nsec = 0, link = NULL, sum = NULL, serial = ?
+	done, err := c.tx.ExecContext(c.ctx, `UPDATE entry SET mode = 0, size = 0, sec = 0, nsec = 0, link = NULL, ino = NULL, sum = NULL, serial = ?
 		WHERE mode <> 0 AND dir IN (SELECT dir FROM dir WHERE path = ? OR (path > ? AND path < ?))`, serial, []byte(path), []byte(path+"/"), []byte(after(path)))
 	if err != nil {
 		return 0, err

@@ -12,9 +12,12 @@ import (
 // maxLinked bounds how many names of one inode are looked for: empty files of a whole module may be one inode.
 const maxLinked = 1000
 
-// Linked are the paths that the manifest says are names of an inode of the tree.
+const linkedQuery = "SELECT path, name FROM entry JOIN dir USING (dir) WHERE ino = ? AND mode <> 0 ORDER BY path, name LIMIT ?"
+
+// Linked are the paths that were names of the inode ino of the tree when they were looked at, whether it had one name then or several. They need not be that any
+// more, and where walks cross mounts the inode may be one of another file system: the caller looks. At most 1000 are returned.
 func (m *Manifest) Linked(ctx context.Context, ino uint64) (paths []string, err error) {
-	rows, err := m.look.QueryContext(ctx, "SELECT path, name FROM entry JOIN dir USING (dir) WHERE link = ? AND mode <> 0 ORDER BY path, name LIMIT ?", int64(ino), maxLinked)
+	rows, err := m.look.QueryContext(ctx, linkedQuery, int64(ino), maxLinked)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +44,7 @@ func (m *Manifest) Mates(ctx context.Context, path string, ino uint64) (paths []
 	if err != nil || !had || old.Mode == 0 {
 		return nil, err
 	}
-	inodes := []uint64{old.Link}
+	inodes := []uint64{old.ino}
 	if old.IsDir() {
 		if inodes, err = m.linkedBelow(ctx, path); err != nil {
 			return nil, err
@@ -60,10 +63,12 @@ func (m *Manifest) Mates(ctx context.Context, path string, ino uint64) (paths []
 	return paths, nil
 }
 
-// linkedBelow are the inodes of several names that have one below dir.
+const linkedBelowQuery = `SELECT DISTINCT ino FROM entry AS e WHERE dir IN (SELECT dir FROM dir WHERE path = ? OR path > ? AND path < ?)
+	AND mode <> 0 AND EXISTS (SELECT 1 FROM entry AS other WHERE other.link = e.ino) LIMIT ?`
+
+// linkedBelow are the inodes of several names that have one below dir. The name below it may be from when it was the only one.
 func (m *Manifest) linkedBelow(ctx context.Context, dir string) (inodes []uint64, err error) {
-	rows, err := m.look.QueryContext(ctx, `SELECT DISTINCT link FROM entry WHERE dir IN (SELECT dir FROM dir WHERE path = ? OR path > ? AND path < ?)
-		AND +link IS NOT NULL AND mode <> 0 LIMIT ?`, []byte(dir), []byte(dir+"/"), []byte(after(dir)), maxLinked)
+	rows, err := m.look.QueryContext(ctx, linkedBelowQuery, []byte(dir), []byte(dir+"/"), []byte(after(dir)), maxLinked)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,14 @@ package manifest_test
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/trigger/manifest"
 )
 
@@ -30,15 +32,83 @@ func TestStill(t *testing.T) {
 	}
 }
 
+// The names of an inode are known however they came into the manifest, and not those that went.
+func TestLinked(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "a", "b", "c", "d/x", "d/y", "d/z", "gone", "below/gone")
+	m := build(t, root, manifest.Options{})
+	inos := map[string]uint64{}
+	for _, name := range []string{"a", "b", "c", "d/x", "gone", "below/gone"} {
+		inos[name] = inoOf(t, root, name)
+	}
+	known := func(name, want string) {
+		t.Helper()
+		names, err := m.Linked(t.Context(), inos[name])
+		if got := strings.Join(names, " "); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+	known("a", "a")
+	check(t, os.Rename(within(root, "a"), within(root, "a2")))
+	check(t, os.Rename(within(root, "d"), within(root, "e")))
+	check(t, os.Link(within(root, "b"), within(root, "e/b2")))
+	check(t, os.Link(within(root, "c"), within(root, "c2")))
+	check(t, os.Link(within(root, "gone"), within(root, "..", "gone")))
+	check(t, os.Remove(within(root, "gone")))
+	check(t, os.RemoveAll(within(root, "below")))
+	put(t, root, "new")
+	inos["new"] = inoOf(t, root, "new")
+	set := say(t, "-a", ">e<d", "-gone", "-below")
+	set = append(set, stated(t, root, "a2"), stated(t, root, "c2"), stated(t, root, "new")) // as publish tells of single names
+	set, err := event.NewPathSet(set)
+	check(t, err)
+	_, err = m.Apply(t.Context(), manifest.Change{Serial: 1, Set: set}, root)
+	check(t, err)
+	known("a", "a2")
+	known("b", "b e/b2")
+	known("c", "c c2")
+	known("d/x", "e/x")
+	known("new", "new")
+	known("gone", "")
+	known("below/gone", "")
+	for _, r := range live(t, m) {
+		if want := r.Path == "e/b2"; (r.Link != 0) != want {
+			t.Errorf("%s: mirrors were told of a group %d", r.Path, r.Link)
+		}
+	}
+	// Where the tree lies elsewhere by now, all numbers are others.
+	check(t, os.Rename(root, root+".old"))
+	check(t, exec.Command("cp", "-a", root+".old", root).Run())
+	d, err := m.Compare(t.Context(), root, manifest.CompareOptions{Moved: true}, nil)
+	check(t, err)
+	check(t, m.Settle(t.Context(), d))
+	inos["moved"] = inoOf(t, root, "a2")
+	known("moved", "a2")
+	known("a", "")
+}
+
+func inoOf(t testing.TB, root, name string) uint64 {
+	t.Helper()
+	info, err := os.Lstat(within(root, name))
+	check(t, err)
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// stated is the record of a file as it is.
+func stated(t *testing.T, root, name string) event.Record {
+	t.Helper()
+	info, err := os.Lstat(within(root, name))
+	check(t, err)
+	return event.Record{Op: event.Write, Mode: event.ModeFile | uint32(info.Mode().Perm()), Size: info.Size(), MTime: event.StampOf(info.ModTime()), Path: name}
+}
+
 func TestMates(t *testing.T) {
 	root := t.TempDir()
 	grow(t, root, []string{"a", "alone"}, time.Unix(1_500_000_000, 0))
 	put(t, root, "d/x", "d-e")
 	grow(t, root, []string{"b=a", "d/c=a", "d/c2=a", "d/x2=d/x"}, time.Time{})
 	m := build(t, root, manifest.Options{})
-	info, err := os.Lstat(within(root, "a"))
-	check(t, err)
-	own := info.Sys().(*syscall.Stat_t).Ino
+	own := inoOf(t, root, "a")
 	for _, c := range []struct {
 		path string
 		ino  uint64

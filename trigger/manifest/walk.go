@@ -22,6 +22,7 @@ type inode struct {
 	event.Record
 	changed int64 // st_ctime in nanoseconds since 1970
 	dev     uint64
+	ino     uint64 // 0 of a directory
 }
 
 // mirrored tells whether mirrors carry this type of file. Sockets, FIFOs and devices stay on the master.
@@ -38,7 +39,11 @@ func newInode(path string, st *unix.Stat_t) inode {
 	if t := st.Mode & event.ModeType; t == event.ModeFile || t == event.ModeLink {
 		i.Size = st.Size
 	}
-	if st.Nlink > 1 && st.Mode&event.ModeType != event.ModeDir {
+	if i.IsDir() {
+		return i
+	}
+	i.ino = st.Ino
+	if st.Nlink > 1 {
 		i.Link = st.Ino
 	}
 	return i

@@ -71,6 +71,10 @@ func listed() []change {
 		}, "", false},
 		{"an empty folder", "a", func(in func(string) string) error { return os.Mkdir(in("d"), 0o755) }, "", false},
 		{"a hard link", "a b", func(in func(string) string) error { return os.Link(in("a"), in("c")) }, "a", false},
+		{"mode through a new hard link", "a b", func(in func(string) string) error { return steps(os.Link(in("a"), in("c")), os.Chmod(in("c"), 0o600)) }, "", false},
+		{"written through a new hard link", "d/a b", func(in func(string) string) error {
+			return steps(os.Link(in("d/a"), in("c")), write(in, "c", "longer than before"))
+		}, "", false},
 		{"written through a hard link", "a b=a d/c=a e", func(in func(string) string) error { return write(in, "b", "longer than before") }, "", false},
 		{"mode through a hard link", "a b=a d/c=a e", func(in func(string) string) error { return os.Chmod(in("d/c"), 0o600) }, "", false},
 		{"a hard link broken", "a b=a e", func(in func(string) string) error {
@@ -138,7 +142,8 @@ func grow(t *testing.T, in func(string) string, name string) {
 	}
 }
 
-// random shakes a tree, and looks from time to time.
+// random shakes a tree, and looks from time to time. With these seeds no file that had one name is changed through a new one which goes again before anybody has
+// looked: nobody could tell which file that was.
 func random(t *testing.T, h Harness) {
 	m := start(t, h)
 	for _, name := range []string{"a/b", "b=a/b", "c d/e=a/b", "a-b", "a.b/a=a-b", "c d/b=a-b"} {
@@ -147,7 +152,7 @@ func random(t *testing.T, h Harness) {
 	s := h.Start(t, m)
 	sync(t, s)
 	for seed := range uint64(6) {
-		shaker := m.shaker(t, rand.New(rand.NewPCG(seed, 2)))
+		shaker := NewShaker(t, m.Tree, rand.New(rand.NewPCG(seed, 2)))
 		k := m.mark(t)
 		for range 5 {
 			shaker.Touched = nil
@@ -166,7 +171,7 @@ func random(t *testing.T, h Harness) {
 // stopped changes a tree while no source runs, and kills one that may be in the midst of it.
 func stopped(t *testing.T, h Harness) {
 	m := start(t, h)
-	shaker := m.shaker(t, rand.New(rand.NewPCG(1, 3)))
+	shaker := NewShaker(t, m.Tree, rand.New(rand.NewPCG(1, 3)))
 	k := m.mark(t)
 	for range 4 {
 		s := h.Start(t, m)
@@ -192,7 +197,7 @@ func missed(t *testing.T, h Harness) {
 	}
 	m := start(t, h)
 	s := h.Start(t, m)
-	shaker := m.shaker(t, rand.New(rand.NewPCG(1, 4)))
+	shaker := NewShaker(t, m.Tree, rand.New(rand.NewPCG(1, 4)))
 	k := m.mark(t)
 	for range 4 {
 		passing := h.Miss(t, s, func() {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -19,9 +18,6 @@ type Shaker struct {
 	root string
 	rnd  *rand.Rand
 	n    int // makes each version another one
-
-	// OldLinks says that hard links are made only of files that have several names already.
-	OldLinks bool
 
 	// Touched are the paths that were worked on, those that are as they were among them.
 	Touched []string
@@ -187,26 +183,14 @@ func (s *Shaker) remove() {
 
 func (s *Shaker) link() {
 	from, to := s.some(regular), s.fresh()
-	if from == "" || strings.HasPrefix(from+"/", to+"/") || s.OldLinks && s.names(from) < 2 {
+	if from == "" || strings.HasPrefix(from+"/", to+"/") {
 		return
 	}
 	s.clear(to)
-	if s.OldLinks && s.names(from) < 2 { // clear took the others
-		return
-	}
 	if info, err := os.Lstat(s.at(from)); err == nil && info.Mode().IsRegular() { // it was not in the way
 		s.check(os.Link(s.at(from), s.at(to)))
 		s.touch(from)
 	}
-}
-
-// names is how many names a file has; 0 if it is not there.
-func (s *Shaker) names(path string) uint64 {
-	info, err := os.Lstat(s.at(path))
-	if err != nil {
-		return 0
-	}
-	return uint64(info.Sys().(*syscall.Stat_t).Nlink)
 }
 
 func (s *Shaker) symlink() {

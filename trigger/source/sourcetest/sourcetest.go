@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,9 +35,9 @@ type Harness struct {
 	// that came and went in the tree for it.
 	Miss func(t *testing.T, s Running, f func()) []string
 
-	// NewLinksAlone says that the source may announce a new name of a file that had one name without that, which it does not know. Until the next scan mirrors
-	// have two files, and what is changed through one name is not announced for the other.
-	NewLinksAlone bool
+	// LinksApart says that the source may announce a name of a file together with the directory that it is in, and so not tell that it is one of several: mirrors
+	// then have two files, until the next scan. All the same each of them is announced whenever the file changes.
+	LinksApart bool
 }
 
 // A Running is a source at work.
@@ -58,20 +57,13 @@ type Master struct {
 	Hub    *trigger.Hub
 	Socket string // control socket of the hub
 	parts  *trigger.Parts
-	alone  bool // as of Harness
+	apart  bool // as of Harness
 }
 
 const bound = 30 * time.Second
 
 // in is where a name lies.
 func (m Master) in(name string) string { return filepath.Join(m.Tree, name) }
-
-// shaker changes the tree, as far as the source can tell.
-func (m Master) shaker(t *testing.T, rnd *rand.Rand) *Shaker {
-	s := NewShaker(t, m.Tree, rnd)
-	s.OldLinks = m.alone
-	return s
-}
 
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
@@ -86,7 +78,7 @@ func Run(t *testing.T, h Harness) {
 func start(t *testing.T, h Harness) Master {
 	t.Helper()
 	dir := t.TempDir()
-	m := Master{Tree: filepath.Join(dir, "tree"), Socket: filepath.Join(dir, "socket"), alone: h.NewLinksAlone}
+	m := Master{Tree: filepath.Join(dir, "tree"), Socket: filepath.Join(dir, "socket"), apart: h.LinksApart}
 	check(t, os.Mkdir(m.Tree, 0o755))
 	check(t, os.WriteFile(filepath.Join(m.Tree, "start"), nil, 0o644))
 	conf := configure(t, dir, m.Tree)
@@ -227,10 +219,10 @@ func records(t *testing.T, m *manifest.Manifest) (all []event.Record) {
 	return slices.DeleteFunc(all, func(r event.Record) bool { return r.Op == event.Gone })
 }
 
-// seen are records without what the source need not know of.
+// seen are records without what the source need not tell.
 func (m Master) seen(all []event.Record) []event.Record {
 	for i := range all {
-		if m.alone {
+		if m.apart {
 			all[i].Link = 0
 		}
 	}

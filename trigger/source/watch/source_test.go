@@ -96,6 +96,6 @@ func TestSource(t *testing.T) {
 			r.stalled.Store(false)
 			return passing
 		}
-		sourcetest.Run(t, sourcetest.Harness{NewLinksAlone: true, Start: start, Miss: miss})
+		sourcetest.Run(t, sourcetest.Harness{LinksApart: true, Start: start, Miss: miss})
 	})
 }
