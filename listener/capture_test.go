@@ -26,12 +26,15 @@ type releaser struct {
 	keep int // packages that the index names
 	n    int
 	dir  string // a directory that is announced as a whole with each release, "" for none
+	top  string // a directory that all of it lies in, and that alone is announced, as a whole; "" for none
 	sums bool   // say what is in the index
 }
 
 func (r *releaser) pkg(n int) string {
-	return filepath.Join("pool", r.dir, fmt.Sprintf("pkg-%04d.rpm", n))
+	return filepath.Join(r.top, "pool", r.dir, fmt.Sprintf("pkg-%04d.rpm", n))
 }
+
+func (r *releaser) index() string { return filepath.Join(r.top, indexFile) }
 
 // release changes the tree as a compose does, and returns the records that tell it.
 func (r *releaser) release() []event.Record {
@@ -42,11 +45,11 @@ func (r *releaser) release() []event.Record {
 	for i := max(1, r.n-r.keep+1); i <= r.n; i++ {
 		fmt.Fprintf(&text, "%s %04d\n", r.pkg(i), i)
 	}
-	temp := filepath.Join(r.up, "repodata", ".new")
+	temp := filepath.Join(r.up, filepath.Dir(r.index()), ".new")
 	r.must(os.MkdirAll(filepath.Dir(temp), 0o755))
 	r.must(os.WriteFile(temp, []byte(text.String()), 0o644))
-	r.must(os.Rename(temp, filepath.Join(r.up, indexFile)))
-	records := []event.Record{r.rec(event.Write, indexFile)}
+	r.must(os.Rename(temp, filepath.Join(r.up, r.index())))
+	records := []event.Record{r.rec(event.Write, r.index())}
 	if r.sums {
 		records[0].Sum = event.Sum([]byte(text.String()))
 	}
@@ -61,13 +64,16 @@ func (r *releaser) release() []event.Record {
 			records = append(records, event.Record{Op: event.Gone, Path: r.pkg(old)})
 		}
 	}
+	if r.top != "" {
+		return []event.Record{r.rec(event.Tree, r.top)}
+	}
 	return records
 }
 
 // whole checks that the mirror's index names only what is there, and returns the newest package that it names.
 func (r *releaser) whole() int {
 	r.t.Helper()
-	text, err := os.ReadFile(filepath.Join(r.dest, indexFile))
+	text, err := os.ReadFile(filepath.Join(r.dest, r.index()))
 	if errors.Is(err, os.ErrNotExist) {
 		return 0
 	}
@@ -109,9 +115,15 @@ func (r *releaser) meddled(before func(string, rsync.Job), options ...func(*list
 	}}, options...)...)
 }
 
+// topAlone has a releaser announce one directory, with all that it releases, and nothing else.
+const topAlone = "all"
+
 func newReleaser(t *testing.T, keep int, dir string) *releaser {
 	t.Helper()
 	r := &releaser{world: newWorld(t), keep: keep, dir: dir}
+	if dir == topAlone {
+		r.dir, r.top = "", topAlone
+	}
 	r.announce(r.release()...)
 	r.must(r.adopted(func(o *listener.Options) { o.Modules[0].Last = []string{"repodata/"} }).Close())
 	return r
@@ -132,7 +144,7 @@ func (r *releaser) settle(a *listener.Agent, serial event.Serial) {
 
 // Whenever the upstream's index changes, announced at once or later, the mirror's never names what is not there.
 func TestAnIndexNewerThanTheBatchIsNeverPutInPlace(t *testing.T) {
-	for _, dir := range []string{"", "whole"} {
+	for _, dir := range []string{"", "whole", topAlone} {
 		for _, at := range []string{"capture", "content", "metadata", "delete"} {
 			for i := range 4 {
 				announced, sums := i%2 == 0, i > 1

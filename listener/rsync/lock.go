@@ -36,14 +36,16 @@ func (r *Runner) lock(j Job) (*os.File, *Error) {
 	return nil, bad(Permanent, err)
 }
 
-// flock locks f. It tries for a moment: a process that this one is just starting for something else holds a copy of the lock until it has become
-// another program.
+// lockPatience is how long a lock is waited for. A process that this one is just starting for something else holds a copy of it until it has become another
+// program, and an rsync whose agent was killed until it has noticed: on a busy machine that takes a moment.
+const lockPatience = 2 * time.Second
+
+// flock locks f.
 func flock(f *os.File) (err error) {
-	for range 20 {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
 			return err
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
-	return err
 }
