@@ -56,10 +56,15 @@ type Found struct {
 }
 
 // A RequestName is a Name as it travels.
+//
+// As says what a file or symbolic link was when who asks saw it, so that it is known what belongs to that version. Of an index that version is announced, even if
+// there is another one by now, or none: who asks is then to name it again. Other names are announced as they are now; but where an index is no more as it was
+// seen, those that are gone meanwhile are announced as they were, since it may name them. A name that was gone when it was seen has the op `-`.
 type RequestName struct {
-	Op   string `json:"op,omitempty"`
-	Path []byte `json:"path"`
-	From []byte `json:"from,omitempty"`
+	Op   string   `json:"op,omitempty"`
+	Path []byte   `json:"path"`
+	From []byte   `json:"from,omitempty"`
+	As   *Version `json:"as,omitempty"` // only in a request AsFound
 }
 
 // A Published says what became of a Request.
@@ -77,6 +82,8 @@ type Published struct {
 	Set       []Described  `json:"set,omitempty"` // dry run: the records
 	Relaying  bool         `json:"relaying"`      // a hub runs and relays it now
 	Held      time.Time    `json:"held,omitzero"` // a compose is under way: it is kept, and announced with that when it ends, by then at the latest. It has no serial
+
+	ahead bool // an index is no more the version that is announced
 }
 
 // A Described is a record for people and scripts.

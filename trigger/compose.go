@@ -176,7 +176,7 @@ func (p *Publisher) endOnce(ctx context.Context, m ModuleConfig, how journal.End
 	done := Published{Schema: Schema, Module: name, Kind: event.Change}
 	names := make([]Name, len(gathered))
 	for i, g := range gathered {
-		names[i] = Name(g)
+		names[i] = Name{Op: g.Op, Path: g.Path, From: g.From}
 	}
 	set, condensed, err := p.foundNow(ctx, m, names)
 	if err != nil {
@@ -229,7 +229,7 @@ func (p *Publisher) gather(ctx context.Context, r Request) (time.Time, error) {
 		if !r.AsFound && (n.Op == 0 || n.Op == event.Gone) {
 			n.Op = event.Tree // a directory stands for all below it, and so does one that is there again
 		}
-		all = append(all, journal.Gathered(n))
+		all = append(all, journal.Gathered{Op: n.Op, Path: n.Path, From: n.From})
 		if n.Op == event.Renamed {
 			all = append(all, journal.Gathered{Op: event.Gone, Path: n.From})
 		}

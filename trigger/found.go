@@ -20,16 +20,19 @@ type finder struct {
 	gone    map[string]bool // topmost names that are not there
 	moved   map[string]bool // old names of directories that are announced as renamed
 	leftOut int
+	lost    []Name          // that are not there
+	said    map[string]bool // names that were gone when they were named
 }
 
 // found is what is to be announced of names, and how many were left out because mirrors cannot take them.
 func (p *Publisher) found(ctx context.Context, m event.Module, r *resolver, names []Name) ([]event.Record, int, error) {
-	f := finder{resolver: r, gone: map[string]bool{}, moved: map[string]bool{}}
+	f := finder{resolver: r, gone: map[string]bool{}, moved: map[string]bool{}, said: map[string]bool{}}
 	for _, n := range f.distinct(names) {
 		if err := f.take(n); err != nil {
 			return nil, 0, err
 		}
 	}
+	f.asSeen()
 	f.agree()
 	if x := p.exports[m]; x != nil {
 		if err := p.known(ctx, m, x, &f); err != nil {
@@ -87,6 +90,11 @@ func (f *finder) distinct(names []Name) []Name {
 		}
 	}
 	for _, n := range names {
+		if n.Op == event.Gone {
+			f.said[n.Path] = true
+		} else if n.Op == event.Renamed {
+			f.said[n.From] = true
+		}
 		switch {
 		case n.Op != event.Renamed:
 		case f.moved[n.From] || !f.isRename(n):
@@ -97,7 +105,7 @@ func (f *finder) distinct(names []Name) []Name {
 		}
 		put(n)
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Name) int { return cmp.Compare(a.Path, b.Path) })
+	return slices.SortedFunc(maps.Values(all), func(a, b Name) int { return cmp.Or(cmp.Compare(f.turn(a), f.turn(b)), cmp.Compare(a.Path, b.Path)) })
 }
 
 func (f *finder) isRename(n Name) bool {
@@ -142,6 +150,7 @@ func (f *finder) take(n Name) error {
 	at, fi, err := f.stand(n.Path)
 	if n.Op == event.Renamed && (err != nil || fi == nil || !fi.IsDir() || at != n.Path) { // not any more
 		delete(f.moved, n.From)
+		f.lost = append(f.lost, Name{Path: n.From})
 		f.lose(n.From)
 	}
 	switch {
@@ -150,7 +159,10 @@ func (f *finder) take(n Name) error {
 		return nil
 	case err != nil:
 		return err
+	case f.replaced(n, at, fi):
+		return nil
 	case fi == nil:
+		f.lost = append(f.lost, n)
 		f.lose(at)
 		return nil
 	case at != n.Path:
@@ -171,10 +183,16 @@ func (f *finder) take(n Name) error {
 	if err != nil {
 		return err
 	}
+	if f.isIndex(n) && !n.As.Same(versionIn(rec)) { // it was replaced while it was read
+		f.ahead, rec = true, n.As.record(n.Path)
+		delete(f.inodes, n.Path)
+	}
 	if n.Op == event.Write && f.sums != nil && f.sums(n.Path) { // it was open for a while
-		if _, err := f.root.Lstat(n.Path); missing(err) {
+		if _, err := f.root.Lstat(n.Path); missing(err) && n.As == nil {
 			f.lose(n.Path)
 			return nil
+		} else if err != nil {
+			f.ahead = true
 		}
 	}
 	f.records = append(f.records, rec)

@@ -19,6 +19,8 @@ type Name struct {
 	Op   event.Op // 0: as it is now; a directory then stands for everything below it
 	Path string
 	From string // Renamed only
+
+	As *Version // what it was when who names it looked; nil: no matter what. Only of names that are taken as found
 }
 
 // ParseName reads `path`, `+path`, `=path`, `-path`, `d:path` (one directory level) or `r:path` (everything below). A path that really begins
@@ -141,6 +143,7 @@ type resolver struct {
 	parents map[string]bool  // directories known to be directories, not links
 	inodes  map[string]inode // of paths whose inode has other names too
 	links   map[inode]int    // how many names such an inode has
+	ahead   bool             // an index is no more the version that is announced
 }
 
 func newResolver(root *os.Root, sums func(path string) bool, names int) *resolver {

@@ -21,7 +21,7 @@ import (
 func NewRequest(m event.Module, names []Name) Request {
 	r := Request{Module: m, Names: make([]RequestName, len(names))}
 	for i, n := range names {
-		r.Names[i] = RequestName{Path: []byte(n.Path), From: []byte(n.From)}
+		r.Names[i] = RequestName{Path: []byte(n.Path), From: []byte(n.From), As: n.As}
 		if n.Op != 0 {
 			r.Names[i].Op = string(rune(n.Op))
 		}
@@ -32,7 +32,7 @@ func NewRequest(m event.Module, names []Name) Request {
 func (r Request) names() ([]Name, error) {
 	names := make([]Name, len(r.Names))
 	for i, n := range r.Names {
-		names[i] = Name{Path: string(n.Path), From: string(n.From)}
+		names[i] = Name{Path: string(n.Path), From: string(n.From), As: n.As}
 		switch len(n.Op) {
 		case 0:
 		case 1:
@@ -80,7 +80,7 @@ func (p *Publisher) publishOnce(ctx context.Context, m ModuleConfig, r Request) 
 	if err != nil {
 		return Published{}, err
 	}
-	done := Published{Schema: Schema, Module: r.Module, Kind: event.Change, Records: len(found.set), Condensed: found.condensed, LeftOut: found.leftOut}
+	done := Published{Schema: Schema, Module: r.Module, Kind: event.Change, Records: len(found.set), Condensed: found.condensed, LeftOut: found.leftOut, ahead: found.ahead}
 	if r.Flip {
 		done.Kind = event.Flip
 	}
@@ -135,6 +135,7 @@ type resolved struct {
 	set       event.PathSet // nil: look at the manifest
 	condensed bool
 	leftOut   int
+	ahead     bool // an index is no more the version that is announced
 }
 
 func (r resolved) nothing() bool { return r.set != nil && len(r.set) == 0 }
@@ -159,6 +160,7 @@ func (p *Publisher) resolve(ctx context.Context, m ModuleConfig, r Request) (res
 	var records []event.Record
 	if r.AsFound {
 		records, done.leftOut, err = p.found(ctx, r.Module, look, names)
+		done.ahead = look.ahead
 	} else {
 		records, err = look.records(names)
 	}
@@ -190,6 +192,11 @@ func (r Request) checked() ([]Name, error) {
 		return nil, fault.With(errors.New("a flip of names as they are found"), fault.Usage, "a flip names what it releases")
 	case len(names) == 0 && !r.AsFound:
 		return nil, fault.With(fmt.Errorf("nothing to announce in %s", r.Module), fault.Usage, "name paths, or give a list with --from")
+	}
+	for _, n := range names {
+		if err := n.checkVersion(r.AsFound); err != nil {
+			return nil, err
+		}
 	}
 	for i := range names {
 		if !r.Flip {

@@ -33,12 +33,27 @@ func (p *Publisher) scan(ctx context.Context, r ScanRequest, send func(Scanned) 
 		return Scanned{}, err
 	}
 	defer end()
+	index, err := m.IsIndex()
+	if err != nil {
+		return Scanned{}, err
+	}
+	before, err := p.Journal.State(ctx, r.Module)
+	if err != nil {
+		return Scanned{}, err
+	}
 	d, err := p.difference(ctx, x, r, send)
 	if err != nil {
 		return Scanned{}, unscanned(m, err)
 	}
 	done := scanned(d)
-	if len(d.Set) > 0 || d.Whole {
+	sight := sight{index: index, since: before.Serial}
+	sight.look(d.Set)
+	switch {
+	case sight.doubtful() && !r.DryRun:
+		if done, d, err = p.passes(ctx, x, r, &sight, send, publish); err != nil {
+			return done, unscanned(m, err)
+		}
+	case len(d.Set) > 0 || d.Whole:
 		pub, err := publish(ctx, r.request(d))
 		if err != nil {
 			return done, err
@@ -139,8 +154,13 @@ func (r ScanRequest) request(d manifest.Difference) Request {
 	for i, rec := range d.Set {
 		names[i] = Name{Op: rec.Op, Path: rec.Path, From: rec.From}
 	}
+	return r.named(names, d.Whole)
+}
+
+// named asks for names to be announced or, if whole is true, that anything may have changed.
+func (r ScanRequest) named(names []Name, whole bool) Request {
 	req := NewRequest(r.Module, names)
-	req.AsFound, req.DryRun, req.Principal, req.Source, req.whole = true, r.DryRun, r.Principal, r.Source, d.Whole
+	req.AsFound, req.DryRun, req.Principal, req.Source, req.whole = true, r.DryRun, r.Principal, r.Source, whole
 	if req.Source == "" {
 		req.Source = "scan"
 	}

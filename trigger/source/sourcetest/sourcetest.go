@@ -72,6 +72,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("stopped meanwhile", func(t *testing.T) { stopped(t, h) })
 	t.Run("missed", func(t *testing.T) { missed(t, h) })
 	t.Run("announced by another", func(t *testing.T) { announced(t, h) })
+	t.Run("an index", func(t *testing.T) { indexed(t, h) })
 }
 
 // start makes a master, and waits until its manifest is built.

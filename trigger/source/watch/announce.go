@@ -67,12 +67,16 @@ func (w *Watcher) step(ctx context.Context, at *place) (time.Duration, error) {
 	due, some := w.in.set.due(now)
 	w.in.mu.Unlock()
 	if len(asks) > 0 || some && !due.After(now) {
-		refused, err := w.flush(ctx, at, len(asks) > 0)
+		refused, err := w.flush(ctx, at, len(asks) > 0, w.catchUpReader)
 		if err != nil {
 			w.putBack(asks)
 			return 0, w.failed(ctx, &w.names, "names are not announced, and wait", err)
 		}
 		w.worked(&w.names)
+		if w.unsure() { // what they wait for may be held back
+			w.waitForScan(asks)
+			return 0, nil
+		}
 		answer(asks, refused)
 		return 0, nil
 	}
@@ -85,6 +89,12 @@ func (w *Watcher) step(ctx context.Context, at *place) (time.Duration, error) {
 		return min(wait, idle), err
 	}
 	return wait, nil
+}
+
+func (w *Watcher) unsure() bool {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	return w.in.unsure
 }
 
 // idle is how long nothing must happen from now on for the watcher to end, or errIdle. Names that the hub will not have keep it from ending well.
@@ -157,14 +167,18 @@ func (w *Watcher) refused() (n int) {
 	return n
 }
 
-// flush announces what is not held back, or everything. What could not be announced waits on; refused is why the hub will not have a name of it.
-func (w *Watcher) flush(ctx context.Context, at *place, everything bool) (refused, err error) {
+// flush announces what is not held back, or everything; read has all read that is queued. What could not be announced waits on; refused is why the hub will
+// not have a name of it.
+func (w *Watcher) flush(ctx context.Context, at *place, everything bool, read func(context.Context) error) (refused, err error) {
 	if err := w.look(at); err != nil {
+		return nil, err
+	}
+	b, hot, err := w.collect(ctx, at, everything, read)
+	if err != nil {
 		return nil, err
 	}
 	now := w.now()
 	w.in.mu.Lock()
-	out, hot := w.in.set.take(now, everything)
 	over := at.over
 	w.in.mu.Unlock()
 	j := judge{timing: w.o.Timing, rules: w.o.Rules, now: now, force: everything,
@@ -172,7 +186,10 @@ func (w *Watcher) flush(ctx context.Context, at *place, everything bool) (refuse
 		walk:   func(dir string, each func(string, bool)) { below(at.root, w.o.Rules, dir, each) },
 		hidden: func(path string) bool { return contains(over, path) },
 	}
-	j.run(out)
+	j.run(b.entries())
+	for i := range j.names {
+		j.names[i] = b.name(j.names[i])
+	}
 	w.in.mu.Lock()
 	for _, e := range j.held {
 		w.in.set.back(now, e, e.until)
@@ -281,9 +298,13 @@ const farewellTime = 5 * time.Second
 func (w *Watcher) farewell(ctx context.Context, at *place, b chosen) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
 	defer cancel()
-	_, err := b.read(&w.in)
+	read := func(context.Context) error {
+		_, err := b.read(&w.in)
+		return err
+	}
+	err := read(ctx)
 	if err == nil {
-		_, err = w.flush(ctx, at, false)
+		_, err = w.flush(ctx, at, false, read)
 	}
 	w.in.mu.Lock()
 	left := len(w.in.set.items)

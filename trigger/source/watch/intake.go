@@ -20,6 +20,7 @@ type intake struct {
 	mu     sync.Mutex
 	set    *pending
 	scan   *errand   // a scan that is due, nil if none is
+	unsure bool      // events may be missing, until a scan of everything has made up for them
 	last   time.Time // when something happened
 	bare   []string  // directories over which something was mounted that is gone: a backend may not watch them yet
 	lost   int       // how often events were lost
@@ -106,10 +107,21 @@ func (in *intake) uncovered() []string {
 
 // need has a scan made. The caller holds mu.
 func (in *intake) need(e errand) {
+	in.unsure = in.unsure || e.dirs == nil
 	switch {
 	case in.scan == nil || e.dirs == nil:
 		in.scan = &e
 	case in.scan.dirs != nil:
 		in.scan = &errand{dirs: append(in.scan.dirs, e.dirs...), why: in.scan.why}
+	}
+}
+
+// madeUp ends a scan of everything, unless another one is due already.
+func (in *intake) madeUp() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.scan == nil || in.scan.dirs != nil {
+		in.unsure = false
+		in.set.release(in.now())
 	}
 }

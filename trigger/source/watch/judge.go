@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/trigger"
 	"github.com/mirrorbus/mirrorbus/trigger/source/rules"
 )
 
 // A Name is what may have changed, for the hub to look at.
 type Name struct {
-	Op   event.Op // 0: this name; Tree: and everything below; Renamed: likewise, and it was called From
+	Op   event.Op // 0: this name; Gone: this name, which is gone; Tree: and everything below; Renamed: likewise, and it was called From
 	Path string
 	From string
+	As   *trigger.Version // what it was when it was seen, nil if that does not matter
 }
 
 // A look is what a name is.

@@ -33,6 +33,7 @@ type model struct {
 	down   error            // what it answers instead
 	refuse func(Name) error // names it will not have
 	slow   time.Duration    // how long a scan takes
+	hold   chan struct{}    // a scan takes until it is closed
 }
 
 func newModel(t testing.TB, root string) *model {
@@ -144,8 +145,12 @@ func (m *model) drop(path string) {
 // Scan implements Announcer.
 func (m *model) Scan(_ context.Context, dirs []string, why string) (event.Serial, error) {
 	var slow time.Duration
-	m.set(func() { slow = m.slow })
+	var hold chan struct{}
+	m.set(func() { slow, hold = m.slow, m.hold })
 	time.Sleep(slow) // as a hub that has much to compare
+	if hold != nil {
+		<-hold
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down != nil {

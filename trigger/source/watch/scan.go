@@ -45,6 +45,9 @@ func (w *Watcher) scanStep(ctx context.Context, at *place) (time.Duration, error
 		return 0, w.failed(ctx, &w.scans, "the tree is not scanned yet", err)
 	}
 	w.worked(&w.scans)
+	if e.dirs == nil {
+		w.in.madeUp()
+	}
 	done := w.now()
 	w.mu.Lock()
 	w.status.Scanned, w.status.ScanReason = done, e.why

@@ -23,6 +23,7 @@ type item struct {
 	since time.Time // of its first event
 	until time.Time // it is held back until then; zero if it is not
 	from  string    // a directory that was called so before
+	waits bool      // it is held back for a scan
 	tree  bool      // everything below may be new: moved in from outside
 	born  bool      // a directory that was made since
 	left  bool
@@ -182,7 +183,7 @@ func (p *pending) isIndex(path string) bool { return p.index != nil && p.index(p
 func (p *pending) remove(e entry) {
 	delete(p.items, e.path)
 	delete(p.held, e.path)
-	e.until = time.Time{}
+	e.until, e.waits = time.Time{}, false
 }
 
 func (p *pending) hold(path string, it *item, until time.Time) {
@@ -247,18 +248,40 @@ func (p *pending) back(now time.Time, e entry, until time.Time) {
 			p.hold(e.path, old, until)
 		}
 	} else {
-		it.since, it.born, it.left, it.whole, it.tries = old.since, old.born, it.left || old.left, it.whole || old.whole, old.tries
-		it.tree = it.tree || old.tree
-		if it.from == "" && !it.tree {
-			it.from = old.from
-		}
-		it.seen = old.seen
+		it.after(old)
 	}
 	if p.newest.IsZero() {
 		p.newest = now
 	}
 	if until.IsZero() && p.oldest.IsZero() {
 		p.oldest = now
+	}
+}
+
+// after takes in what was known of a name before.
+func (it *item) after(old *item) {
+	it.since, it.born, it.left, it.whole, it.tries = old.since, old.born, it.left || old.left, it.whole || old.whole, old.tries
+	it.tree = it.tree || old.tree
+	if it.from == "" && !it.tree {
+		it.from = old.from
+	}
+	it.seen = old.seen
+}
+
+// await puts back what was taken until release is called.
+func (p *pending) await(now time.Time, e entry) {
+	p.back(now, e, now.Add(forever))
+	p.items[e.path].waits = p.items[e.path] == e.item
+}
+
+// release lets go, at once, what waits for a scan.
+func (p *pending) release(now time.Time) {
+	for path, it := range p.held {
+		if it.waits {
+			it.waits, it.until = false, time.Time{}
+			delete(p.held, path)
+			p.newest, p.oldest = now, now.Add(-p.timing.AtMost)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,6 +61,7 @@ func TestSource(t *testing.T) {
 			t.Helper()
 			r := &running{to: &mortal{to: Through(source.Remote{Client: control.NewClient(m.Socket)}, sourcetest.Module)}, tree: m.Tree}
 			r.Watcher = New(Options{Module: sourcetest.Module, Root: m.Tree, Backend: backend, Timing: Timing{Quiet: 50 * time.Millisecond, HotAfter: 1_000_000},
+				Index:      func(path string) bool { return strings.HasPrefix(path, "repodata/") },
 				smallQueue: true, stalled: r.stalled.Load}, r.to, slog.New(slog.NewTextHandler(t.Output(), nil)))
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)

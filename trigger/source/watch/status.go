@@ -82,24 +82,14 @@ func (w *Watcher) Status() Status {
 type ask struct {
 	done chan error // holds one
 	scan int        // so many scans are to be made before it is answered
+	read bool       // it waits for the reader only
 }
 
 // Sync returns once everything that happened in the tree before it was called is announced, what is held back included. It is what a script calls that
 // has changed the tree and wants to go on.
 func (w *Watcher) Sync(ctx context.Context) error {
 	a := &ask{done: make(chan error, 1)}
-	w.mu.Lock()
-	if w.status.Backend == Scanning {
-		w.in.mu.Lock()
-		w.in.need(errand{why: "asked"})
-		w.in.mu.Unlock()
-	}
-	w.asked = append(w.asked, a)
-	poke := w.poke
-	w.mu.Unlock()
-	if poke != nil {
-		poke()
-	}
+	w.ask(a)
 	select {
 	case err := <-a.done:
 		return err
@@ -109,6 +99,22 @@ func (w *Watcher) Sync(ctx context.Context) error {
 			err = errors.New(s.Trouble)
 		}
 		return fault.With(err, fault.TryAgain, "see mirrorbus watch --status")
+	}
+}
+
+// ask has the reader read for a.
+func (w *Watcher) ask(a *ask) {
+	w.mu.Lock()
+	if w.status.Backend == Scanning && !a.read {
+		w.in.mu.Lock()
+		w.in.need(errand{why: "asked"})
+		w.in.mu.Unlock()
+	}
+	w.asked = append(w.asked, a)
+	poke := w.poke
+	w.mu.Unlock()
+	if poke != nil {
+		poke()
 	}
 }
 
@@ -135,6 +141,19 @@ func (w *Watcher) readUpTo(asked []*ask, pending bool) {
 		w.asked = append(asked, w.asked...)
 		return
 	}
+	scan := w.scansDue()
+	for _, a := range asked {
+		if a.read {
+			a.done <- nil
+			continue
+		}
+		a.scan = scan
+		w.ready = append(w.ready, a)
+	}
+}
+
+// scansDue is how many scans will have been made when all those are that are due or under way. The caller holds mu.
+func (w *Watcher) scansDue() int {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
 	scan := w.made
@@ -144,10 +163,19 @@ func (w *Watcher) readUpTo(asked []*ask, pending bool) {
 	if w.in.scan != nil {
 		scan++
 	}
-	for _, a := range asked {
-		a.scan = scan
+	return scan
+}
+
+// catchUpReader returns once everything that happened before it was called is read.
+func (w *Watcher) catchUpReader(ctx context.Context) error {
+	a := &ask{done: make(chan error, 1), read: true}
+	w.ask(a)
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	w.ready = append(w.ready, asked...)
 }
 
 // takeReady takes those who wait for what can be announced now: not who waits for a scan, which may find more.
@@ -167,6 +195,16 @@ func (w *Watcher) takeReady() (asks []*ask) {
 func (w *Watcher) putBack(asks []*ask) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ready = append(asks, w.ready...)
+}
+
+// waitForScan puts those back whose names may wait for the scan that is due or under way.
+func (w *Watcher) waitForScan(asks []*ask) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range asks {
+		a.scan = w.scansDue()
+	}
 	w.ready = append(asks, w.ready...)
 }
 

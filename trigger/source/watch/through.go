@@ -22,7 +22,7 @@ type through struct {
 func (t through) Announce(ctx context.Context, names []Name) (event.Serial, error) {
 	list := make([]trigger.Name, len(names))
 	for i, n := range names {
-		list[i] = trigger.Name{Op: n.Op, Path: n.Path, From: n.From}
+		list[i] = trigger.Name{Op: n.Op, Path: n.Path, From: n.From, As: n.As}
 	}
 	r := trigger.NewRequest(t.module, list)
 	r.AsFound, r.Source = true, "watch"

@@ -1,0 +1,112 @@
+package sourcetest
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirrorbus/mirrorbus/event"
+)
+
+// index is one by the rules of a Master's module. Its size is its version, and version n names what was made in the last steps.
+const index = "repodata/repomd.xml"
+
+// named is what a version of the index names.
+func named(version int64) (names []string) {
+	for n := version - 2; n <= version; n++ {
+		names = append(names, fmt.Sprint("pool/", n))
+	}
+	return names
+}
+
+// lives is for how long content is there after it was made: longer than it takes to announce it, or nothing could ever be whole.
+const lives = 500 * time.Millisecond
+
+// mostMade bounds how much content there is, so that it is announced name by name.
+const mostMade = 500
+
+// A composer makes versions, as a master does: content, then the index; what it names no more goes later.
+type composer struct {
+	Master
+	version int64
+	made    []time.Time // of the content that is there, up to that of version
+}
+
+// turn makes the next version, unless there is much already.
+func (m *composer) turn(t *testing.T) {
+	t.Helper()
+	if old := len(m.made) > 3 && time.Since(m.made[0]) > lives; old {
+		check(t, os.Remove(m.in(fmt.Sprint("pool/", m.version-int64(len(m.made))+1))))
+		m.made = m.made[1:]
+	}
+	if len(m.made) >= mostMade {
+		return
+	}
+	m.version++
+	m.made = append(m.made, time.Now())
+	version := m.version
+	check(t, os.WriteFile(m.in(fmt.Sprint("pool/", version)), nil, 0o644))
+	check(t, os.WriteFile(m.in(".new"), []byte(strings.Repeat("x", int(version))), 0o644))
+	check(t, os.Rename(m.in(".new"), m.in(index)))
+}
+
+// indexed replaces an index again and again, and what it names comes and goes, while it is announced. Whatever is announced of the index, all that this version
+// names was announced with it or before, and not as gone.
+func indexed(t *testing.T, h Harness) {
+	m := &composer{Master: start(t, h)}
+	grow(t, m.in, "pool/other")
+	grow(t, m.in, index)
+	s := h.Start(t, m.Master)
+	for range 3 {
+		m.turn(t)
+	}
+	sync(t, s)
+	k := m.mark(t)
+	have := map[string]bool{}
+	for path := range k.facts {
+		have[path] = true
+	}
+	over := make(chan error, 1)
+	go func() {
+		for range 3 {
+			if err := s.Sync(t.Context()); err != nil {
+				over <- err
+				return
+			}
+		}
+		close(over)
+	}()
+	for going := true; going; {
+		m.turn(t)
+		select {
+		case err := <-over:
+			check(t, err)
+			going = false
+		default:
+		}
+	}
+	sync(t, s)
+	last := int64(0)
+	for n, set := range k.announced(t) {
+		for _, r := range set {
+			if r.Op == event.Gone {
+				delete(have, r.Path)
+			} else {
+				have[r.Path] = true
+			}
+			if r.Path == index && r.Op == event.Write {
+				last = r.Size
+			}
+		}
+		for _, name := range named(last) {
+			if last > 0 && !have[name] {
+				t.Errorf("after announcement %d version %d of the index names %s, which mirrors do not have", n+1, last, name)
+			}
+		}
+	}
+	if last != m.version {
+		t.Errorf("the last version announced is %d of %d", last, m.version)
+	}
+}
