@@ -20,12 +20,11 @@ func (s PathSet) Overlaps(t PathSet) bool {
 
 // concerns tells whether it matters to s what r says.
 func (s PathSet) concerns(r Record) bool {
-	i, named := s.find(r.Path)
-	if named {
+	if _, named := s.find(r.Path); named {
 		return true
 	}
 	if r.closed() || r.Spans() {
-		if i, _ = s.find(r.Path + "/"); i < len(s) && Under(r.Path, s[i].Path) {
+		if i, _ := s.find(r.Path + "/"); i < len(s) && Under(r.Path, s[i].Path) {
 			return true
 		}
 	}
