@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -56,9 +57,9 @@ func (b *batch) see(path string) seen {
 // add takes names in, and tells whether indexes are among them for which the reader has to catch up. For the last ones it does not any more.
 func (b *batch) add(out []entry, last bool) (fresh bool) {
 	now := map[string]seen{}
-	for _, indexes := range []bool{false, true} { // these last: what was gone before, they do not name
+	for _, index := range []bool{false, true} { // indexes last: what was gone before, they do not name
 		for _, e := range out {
-			if b.isIndex(e.path) == indexes {
+			if b.isIndex(e.path) == index {
 				now[e.path] = b.see(e.path)
 			}
 		}
@@ -129,13 +130,13 @@ func (b *batch) name(n Name) Name {
 
 // collect takes the next batch: what is not held back, or everything. read has all read that is queued. hot are names that have just become hot.
 func (w *Watcher) collect(ctx context.Context, at *place, everything bool, read func(context.Context) error) (b *batch, hot []string, err error) {
-	b = &batch{root: at.root, isIndex: w.o.Index, out: map[string]entry{}, seen: map[string]seen{}, as: map[string]*trigger.Version{}}
+	b = &batch{root: at.root, isIndex: indexes.Remember(w.o.Index), out: map[string]entry{}, seen: map[string]seen{}, as: map[string]*trigger.Version{}}
 	now := w.now()
 	w.in.mu.Lock()
 	out, hot := w.in.set.take(now, everything)
 	unsure := w.in.unsure
 	w.in.mu.Unlock()
-	if w.o.Index == nil || !unsure && !slices.ContainsFunc(out, func(e entry) bool { return w.o.Index(e.path) }) {
+	if w.o.Index == nil || !unsure && !slices.ContainsFunc(out, func(e entry) bool { return b.isIndex(e.path) }) {
 		for _, e := range out {
 			b.out[e.path] = e
 		}
