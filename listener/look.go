@@ -71,13 +71,9 @@ func (b *batch) recall(at looked) bool {
 	if !ok || l.applied != b.v.Applied || b.spokenOf(at.dir, l.through) {
 		return false
 	}
-	gone := b.gone()
+	leaves := b.leaves()
 	for _, p := range l.indexes {
-		is := false
-		for at := p; at != ""; at = parentOf(at) {
-			is = is || gone[at]
-		}
-		if !is && b.plan.Spanned(p) {
+		if leaves(p) && b.plan.Spanned(p) {
 			b.shown = append(b.shown, p)
 		}
 	}
@@ -119,11 +115,21 @@ func (b *batch) spokenOf(dir string, after event.Serial) bool {
 	return false
 }
 
-// gone are the paths that the batch removes.
-func (b *batch) gone() map[string]bool {
-	gone := map[string]bool{}
+// leaves tells of a path whether the batch may leave something there: not if it is gone, or if what is above it is gone or is no directory.
+func (b *batch) leaves() func(path string) bool {
+	stated := map[string]event.Record{}
 	for _, r := range b.plan.Expect {
-		gone[r.Path] = r.Op == event.Gone
+		stated[r.Path] = r
 	}
-	return gone
+	return func(path string) bool {
+		if stated[path].Op == event.Gone {
+			return false
+		}
+		for dir := parentOf(path); dir != ""; dir = parentOf(dir) {
+			if r := stated[dir]; r.Op == event.Gone || r.Mode != 0 && !r.IsDir() {
+				return false
+			}
+		}
+		return true
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
 	"github.com/mirrorbus/mirrorbus/listener"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
@@ -121,6 +122,32 @@ func TestAnIndexInADirectoryThatWasALink(t *testing.T) {
 			w.same(a, w.serial)
 		})
 	}
+}
+
+// A directory of indexes becomes a link while a batch that has captured them is under way. What lay in it is not asked for any more, though the link leads to a
+// name that looks like it.
+func TestALinkInThePlaceOfADirectoryOfIndexes(t *testing.T) {
+	r := newReleaser(t, 20, "")
+	a := r.reopen(func(o *listener.Options) {
+		m := &o.Modules[0]
+		m.Last, m.MaxDeleteRatio, m.Budgets = []string{"*.db"}, 1, map[string]pace.Budget{}
+		changed := false
+		before := func(stage string, _ rsync.Job) {
+			if stage != "content" || changed {
+				return
+			}
+			changed = true
+			r.must(os.RemoveAll(filepath.Join(r.up, "t.db/d")))
+			r.must(os.Remove(filepath.Join(r.up, "plain")))
+			r.write(testenv.Symlink("t.db/d", "."))
+			r.announce(r.rec(event.Write, "t.db/d"), event.Record{Op: event.Gone, Path: "plain"})
+		}
+		m.Runner = meddler{m.Runner, before, func() {}}
+	})
+	r.write(testenv.File("t.db/d/d/in", "an index"), testenv.File("t.db/d/in", "another"), testenv.File("plain", "x"))
+	r.send(a, r.announce(r.rec(event.Tree, "t.db"), r.rec(event.Write, "t.db/d"), r.rec(event.Write, "t.db/d/d"), r.rec(event.Write, "t.db/d/d/in"), r.rec(event.Write, "plain")))
+	r.settle(a, r.serial)
+	r.same(a, r.serial)
 }
 
 // again writes the index as it is, as a compose does that has nothing new, and returns the record that tells it.

@@ -68,4 +68,5 @@ var ofListener = []mutant{
 	{"an archive may have any name", "listener/forced/sync.go", `isArchive && !named && listener.IsArchive(name):`, `isArchive && !named && (listener.IsArchive(name) || name != ""):`, "listener/forced", "TestPushesThatAreRefused"},
 	{"standard input is read without end", "listener/forced/input.go", `case <-late.C:`, `case <-(chan int)(nil):`, "listener/forced", "TestInputThatDoesNotEnd"},
 	{"mirrors below are pushed to what they cannot see yet", "listener/batch.go", `if outcome == nil && b.w.exports() {`, `if outcome != nil && b.w.exports() {`, "listener", "TestWhatIsAppliedIsCarriedOnBeforeThePostHook"},
+	{"what lay in a directory that is a link by now is asked for", "listener/look.go", "|| r.Mode != 0 && !r.IsDir() {", "{", "listener", "TestALinkInThePlaceOfADirectoryOfIndexes"},
 }
