@@ -22,7 +22,7 @@ import (
 )
 
 // liveDay is the one of the suite: each accident has happened before it is over.
-var liveDay = day{lasts: 40 * time.Second, pause: 600 * time.Millisecond, kills: 3 * time.Second, bound: 5 * time.Minute, stuck: 5 * time.Minute}
+var liveDay = day{lasts: 20 * time.Second, pause: 600 * time.Millisecond, kills: 3 * time.Second, bound: 5 * time.Minute, stuck: 5 * time.Minute}
 
 // A tree that is changed at random under watch, while the program's watcher is killed, the kernel's queue overflows and the hub is killed, is the same on three
 // mirrors in the end: one that is told through the hub, one that only looks at the master's Atom feed, and one behind the first that knows nothing but its
