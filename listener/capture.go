@@ -37,6 +37,7 @@ type aside struct {
 	after  event.Serial    // what was applied when they were captured
 	walks  []string        // directories that were read while the files were the upstream's
 	listed map[string]bool // what was to be brought from those then, nil if nobody looked
+	extra  map[string]bool // what was to be removed from them then
 	looks  map[looked]look // directories that were looked through for indexes
 }
 
@@ -149,7 +150,20 @@ func (b *batch) list(ctx context.Context, records map[string]event.Record) error
 				return b.unready(ctx, err)
 			}
 		}
-		b.w.aside.walks, b.w.aside.listed = walks, listed
+		extra := map[string]bool{}
+		for _, r := range b.plan.Runs(plan.Delete) {
+			if r.Way != plan.Survey {
+				continue
+			}
+			names, err := b.survey(ctx, r)
+			if err != nil {
+				return b.unready(ctx, err)
+			}
+			for _, p := range names {
+				extra[p] = true
+			}
+		}
+		b.w.aside.walks, b.w.aside.listed, b.w.aside.extra = walks, listed, extra
 		changed, err := b.peek(ctx)
 		if err != nil || len(changed) == 0 {
 			return err

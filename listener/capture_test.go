@@ -228,6 +228,73 @@ func errOrNil(err error) error {
 }
 
 // stated says of the same paths what is true now.
+// A directory is announced again as it is, with the index that is here already. While it is read for what is to go the master replaces the index, and removes what
+// that named: it stays until the new one is here.
+func TestWhatAnIndexHereNamesIsNotRemoved(t *testing.T) {
+	for _, announced := range []bool{false, true} {
+		t.Run(fmt.Sprint("announced=", announced), func(t *testing.T) {
+			t.Parallel()
+			r := newReleaser(t, 1, topAlone)
+			var late [][]event.Record
+			surveys := 0
+			a := r.meddled(func(stage string, j rsync.Job) {
+				if stage != "delete" || j.Way != rsync.Survey {
+					return
+				}
+				if surveys++; surveys > 1 {
+					return
+				}
+				if records := r.release(); announced {
+					r.announce(records...)
+				} else {
+					late = append(late, records)
+				}
+			})
+			r.send(a, r.announce(r.rec(event.Tree, topAlone)))
+			r.must(errOrNil(a.Reconcile(t.Context(), pub)))
+			if surveys == 0 {
+				t.Fatal("nobody looked for what is to go")
+			}
+			for _, records := range late {
+				r.announce(records...)
+			}
+			r.settle(a, r.serial)
+			r.same(a, r.serial)
+			if r.whole() != r.n {
+				t.Errorf("the index names %d, not %d", r.whole(), r.n)
+			}
+		})
+	}
+}
+
+// The master releases without a word whenever the mirror looks for what is to go: what the captured index names is not removed, though it is gone there.
+func TestWhatACapturedIndexNamesIsNotRemoved(t *testing.T) {
+	r := newReleaser(t, 1, topAlone)
+	left := 0
+	a := r.meddled(func(stage string, j rsync.Job) {
+		if stage == "delete" && j.Way == rsync.Survey && left > 0 {
+			left--
+			r.release()
+		}
+	})
+	r.send(a, r.announce(r.release()...))
+	for range 4 {
+		left = 1
+		r.must(errOrNil(a.SyncNow(t.Context(), pub)))
+		r.must(errOrNil(a.Reconcile(t.Context(), pub)))
+		if left > 0 {
+			break
+		}
+	}
+	left = 0
+	r.announce(r.rec(event.Tree, topAlone))
+	r.settle(a, r.serial)
+	r.same(a, r.serial)
+	if r.whole() != r.n {
+		t.Errorf("the index names %d, not %d", r.whole(), r.n)
+	}
+}
+
 func stated(r *releaser, records []event.Record) (now []event.Record) {
 	for _, x := range records {
 		if _, err := os.Lstat(filepath.Join(r.up, x.Path)); err != nil {

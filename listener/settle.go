@@ -35,11 +35,26 @@ func (b *batch) settled(ctx context.Context, t *tree) error {
 	if err != nil || extra == 0 && len(changed) == 0 {
 		return err
 	}
+	here, err := b.replaced(ctx)
+	if err != nil {
+		return err
+	}
 	later, err := b.news(ctx)
 	if err != nil {
 		return err
 	}
+	for _, p := range here {
+		if !later.speaksOf(p) {
+			return b.ahead(ctx, p)
+		}
+	}
 	return b.unmoved(ctx, t, changed, later)
+}
+
+// ahead decides what comes of an index that is newer than what was captured, or than what is here, and of which nobody has said anything yet.
+func (b *batch) ahead(ctx context.Context, index string) error {
+	b.w.careful = b.v.Applied + 1
+	return b.unready(ctx, &aheadError{index, "has changed since it was captured"})
 }
 
 // extras surveys the directories that are read as a whole and keeps what is to be removed. It returns how much that is.
@@ -95,6 +110,34 @@ func (b *batch) survey(ctx context.Context, r plan.Run) ([]string, error) {
 		})
 	}
 	return nil, nil
+}
+
+// replaced finds the indexes in directories of which something is to be removed that the upstream has replaced since they were captured, or since they were found to be
+// as they are here: what is here may name what is gone there. Directories are read for that once more, since the index was replaced before.
+func (b *batch) replaced(ctx context.Context) (changed []string, err error) {
+	isIndex, err := plan.IsIndex(b.w.m.Last)
+	if err != nil || b.blind {
+		return nil, err
+	}
+	captured := map[string]bool{}
+	for _, p := range b.shown {
+		captured[p] = true
+	}
+	for i, r := range b.plan.Runs(plan.Delete) {
+		if r.Way != plan.Survey || len(b.removed[2*i])+len(b.removed[2*i+1]) == 0 {
+			continue
+		}
+		j := Job(r)
+		j.Item = func(it rsync.Item) {
+			if it.Op == rsync.Received && !it.Dir && isIndex(it.Path, false) && !captured[it.Path] {
+				changed = append(changed, it.Path)
+			}
+		}
+		if err := b.do(ctx, plan.Delete, j); err != nil {
+			return nil, err
+		}
+	}
+	return changed, nil
 }
 
 // deletes are the jobs of the delete stage's i-th run: of a survey first the removal of indexes, then that of what they named.
@@ -174,12 +217,14 @@ func (b *batch) unmoved(ctx context.Context, t *tree, changed []string, later sp
 	case len(changed) == 0:
 		return nil
 	case b.w.aside.listed != nil:
+		for i, names := range b.removed { // what was there when the indexes were captured they may name, and who removes it says so later
+			b.removed[i] = slices.DeleteFunc(names, func(p string) bool { return !b.w.aside.extra[p] })
+		}
 		return b.allListed(ctx, t)
 	}
 	for _, p := range changed {
 		if !later.speaksOf(p) {
-			b.w.careful = b.v.Applied + 1
-			return b.unready(ctx, &aheadError{p, "has changed since it was captured"})
+			return b.ahead(ctx, p)
 		}
 	}
 	for _, p := range later.gone {
@@ -267,4 +312,6 @@ func (b *batch) incomplete(later speech, path string, err error) error {
 }
 
 // forget lets the next batch capture anew.
-func (w *worker) forget() { w.aside.files, w.aside.listed = map[string]rsync.Captured{}, nil }
+func (w *worker) forget() {
+	w.aside.files, w.aside.listed, w.aside.extra = map[string]rsync.Captured{}, nil, nil
+}

@@ -69,4 +69,6 @@ var ofListener = []mutant{
 	{"standard input is read without end", "listener/forced/input.go", `case <-late.C:`, `case <-(chan int)(nil):`, "listener/forced", "TestInputThatDoesNotEnd"},
 	{"mirrors below are pushed to what they cannot see yet", "listener/batch.go", `if outcome == nil && b.w.exports() {`, `if outcome != nil && b.w.exports() {`, "listener", "TestWhatIsAppliedIsCarriedOnBeforeThePostHook"},
 	{"what lay in a directory that is a link by now is asked for", "listener/look.go", "|| r.Mode != 0 && !r.IsDir() {", "{", "listener", "TestALinkInThePlaceOfADirectoryOfIndexes"},
+	{"what an index here names is removed", "listener/settle.go", "captured[p] = true\n\t}", "captured[p] = true\n\t}\n\tif true {\n\t\treturn nil, nil\n\t}", "listener", "TestWhatAnIndexHereNamesIsNotRemoved"},
+	{"an order is broken off when the agent ends", "listener/daemon/push.go", "d.agent.Push(context.WithoutCancel(ctx), name", "d.agent.Push(ctx, name", "listener/daemon", "TestPushAtTheEnd"},
 }

@@ -47,7 +47,7 @@ type Pusher interface {
 	AwaitPush(ctx context.Context, t PushTicket, say func(PushNews) error) error
 }
 
-// Push implements Pusher. It returns once the order is stored.
+// Push implements Pusher. It returns once the order is stored, which an agent that is told to end does not break off.
 func (d *Daemon) Push(ctx context.Context, o PushOrder) (PushTicket, error) {
 	i := slices.IndexFunc(d.conf.Modules, func(m listener.ModuleConfig) bool { return slices.Contains(m.Push, o.Archive) })
 	if i < 0 {
@@ -55,7 +55,7 @@ func (d *Daemon) Push(ctx context.Context, o PushOrder) (PushTicket, error) {
 			fmt.Sprintf("to take them, set push = [%q] in the section of its module", o.Archive))
 	}
 	name := event.Module(d.conf.Modules[i].Name)
-	n, err := d.agent.Push(ctx, name, inbox.Order{Whole: o.Whole, Hops: o.Hops, From: o.From})
+	n, err := d.agent.Push(context.WithoutCancel(ctx), name, inbox.Order{Whole: o.Whole, Hops: o.Hops, From: o.From})
 	return PushTicket{name, n, o.Whole}, err
 }
 
