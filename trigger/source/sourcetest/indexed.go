@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
 )
@@ -21,31 +20,29 @@ func named(version int64) (names []string) {
 	return names
 }
 
-// lives is for how long content is there after it was made: longer than it takes to announce it, or nothing could ever be whole.
-const lives = 500 * time.Millisecond
-
 // mostMade bounds how much content there is, so that it is announced name by name.
-const mostMade = 500
+const mostMade = 200
 
 // A composer makes versions, as a master does: content, then the index; what it names no more goes later.
 type composer struct {
 	Master
-	version int64
-	made    []time.Time // of the content that is there, up to that of version
+	version, oldest int64        // of the content that is there
+	announced       func() int64 // the version of the index that was announced last
 }
 
-// turn makes the next version, unless there is much already.
+// turn makes the next version. If there is much already, what the announced index names no more goes first: nothing goes before it is announced, however long
+// that takes.
 func (m *composer) turn(t *testing.T) {
 	t.Helper()
-	if old := len(m.made) > 3 && time.Since(m.made[0]) > lives; old {
-		check(t, os.Remove(m.in(fmt.Sprint("pool/", m.version-int64(len(m.made))+1))))
-		m.made = m.made[1:]
+	if m.version-m.oldest+1 >= mostMade {
+		for last := m.announced(); m.oldest < last-2; m.oldest++ {
+			check(t, os.Remove(m.in(fmt.Sprint("pool/", m.oldest))))
+		}
 	}
-	if len(m.made) >= mostMade {
+	if m.version-m.oldest+1 >= mostMade {
 		return
 	}
 	m.version++
-	m.made = append(m.made, time.Now())
 	version := m.version
 	check(t, os.WriteFile(m.in(fmt.Sprint("pool/", version)), nil, 0o644))
 	check(t, os.WriteFile(m.in(".new"), []byte(strings.Repeat("x", int(version))), 0o644))
@@ -55,7 +52,7 @@ func (m *composer) turn(t *testing.T) {
 // indexed replaces an index again and again, and what it names comes and goes, while it is announced. Whatever is announced of the index, all that this version
 // names was announced with it or before, and not as gone.
 func indexed(t *testing.T, h Harness) {
-	m := &composer{Master: start(t, h)}
+	m := &composer{Master: start(t, h), oldest: 1}
 	grow(t, m.in, "pool/other")
 	grow(t, m.in, index)
 	s := h.Start(t, m.Master)
@@ -67,6 +64,16 @@ func indexed(t *testing.T, h Harness) {
 	have := map[string]bool{}
 	for path := range k.facts {
 		have[path] = true
+	}
+	m.announced = func() (last int64) {
+		for _, set := range k.announced(t) {
+			for _, r := range set {
+				if r.Path == index && r.Op == event.Write {
+					last = r.Size
+				}
+			}
+		}
+		return last
 	}
 	over := make(chan error, 1)
 	go func() {
