@@ -66,7 +66,7 @@ func (p *Publisher) known(ctx context.Context, m event.Module, x *exported, f *f
 		}
 	}
 	if sure {
-		maps.DeleteFunc(f.gone, func(path string, _ bool) bool { return x.never(ctx, fresh, path) })
+		x.leaveOut(ctx, fresh, f.gone)
 	}
 	return nil
 }

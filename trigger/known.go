@@ -2,6 +2,8 @@ package trigger
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -65,15 +67,20 @@ func (u *underway) single(m event.Module) bool {
 	return u.n[m] <= 1
 }
 
-// never tells whether a name that is gone is one that no mirror can have: a temporary file that came and went between two looks. To announce that such a name is
-// gone does no harm, and not to announce one that a mirror has would; so it is left out only if the manifest, and what was announced after it, are sure to
-// tell. The name must have been looked at before: what begins now to look at it finds it gone too.
-func (x *exported) never(ctx context.Context, fresh fresh, path string) bool {
-	if fresh.mention(path) {
-		return false
+// leaveOut takes out of gone what no mirror can have: temporary files that came and went between two looks. To announce that such a name is gone does no
+// harm, and not to announce one that a mirror has would; so it is left out only if the manifest, and what was announced after it, are sure to tell. The
+// names must have been looked at before: what begins now to look at one finds it gone too.
+func (x *exported) leaveOut(ctx context.Context, fresh fresh, gone map[string]bool) {
+	asked := slices.DeleteFunc(slices.Collect(maps.Keys(gone)), fresh.mention)
+	may, err := x.manifest.MayHold(ctx, asked)
+	if err != nil {
+		return
 	}
-	may, err := x.manifest.MayHold(ctx, path)
-	return err == nil && !may
+	for _, path := range asked {
+		if !may[path] {
+			delete(gone, path)
+		}
+	}
 }
 
 // A fresh is what announcements speak of that a manifest does not know yet.

@@ -17,18 +17,19 @@ func (x *exported) mates(ctx context.Context, r *resolver, fresh fresh, lost map
 	if has, err := x.manifest.HasLinks(ctx); err == nil && !has && len(fresh.links) == 0 {
 		return nil
 	}
-	mates := map[string]bool{}
-	for path, ino := range lost {
-		names, err := x.manifest.Mates(ctx, path, ino)
-		if err != nil {
-			names = nil
-		}
-		for _, name := range append(names, fresh.mates(path)...) {
-			if _, named := lost[name]; !named && !r.seen[name] {
-				mates[name] = true
-			}
+	mates, err := x.manifest.Mates(ctx, lost)
+	if err != nil {
+		mates = map[string]bool{}
+	}
+	for path := range lost {
+		for _, name := range fresh.mates(path) {
+			mates[name] = true
 		}
 	}
+	maps.DeleteFunc(mates, func(name string, _ bool) bool {
+		_, named := lost[name]
+		return named || r.seen[name]
+	})
 	if slices.ContainsFunc(slices.Collect(maps.Keys(mates)), fresh.mention) && x.exporter.Export(ctx) != nil {
 		return slices.Sorted(maps.Keys(mates)) // some of them may be as they were announced
 	}

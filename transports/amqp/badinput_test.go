@@ -117,7 +117,7 @@ func TestBrokerIsNotAsItShouldBe(t *testing.T) {
 			says: "this user may not do that: ACCESS_REFUSED - access to queue 'mb.log'",
 		},
 		{
-			name: "a mirror that reads another's queue", site: func(s *site) { s.user("deaf", "pw", "^mb\\.report$", "^mb\\.log$") }, conf: login("deaf", "pw"), own: true,
+			name: "a mirror that reads another's queue", site: func(s *site) { s.user("prying", "pw", "^mb\\.report$", "^mb\\.log$") }, conf: login("prying", "pw"), own: true,
 			says: "this user may not do that: ACCESS_REFUSED - access to queue 'inbox.alpha'",
 		},
 		{name: "missing topology", site: func(s *site) { s.delete("exchanges", "mb.topology.1") }, says: "run `mirrorbus amqp init` of this version"},
@@ -169,7 +169,7 @@ func TestInitOverOtherObjects(t *testing.T) {
 			says: "the exchange mb.report is there already and is another one: inequivalent arg 'type'",
 		},
 		"no right to configure": {
-			site: func(s *site) { s.user("deaf", "pw", "^mb\\.report$", "^mb\\.log$"); s.delete("queues", "mb.dead") }, says: "ACCESS_REFUSED",
+			site: func(s *site) { s.user("lowly", "pw", "^mb\\.report$", "^mb\\.log$"); s.delete("queues", "mb.dead") }, says: "ACCESS_REFUSED",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestInitOverOtherObjects(t *testing.T) {
 			conf := amqp.DefaultMasterConfig()
 			s.fill(&conf.Broker)
 			if name == "no right to configure" {
-				login("deaf", "pw")(&conf.Broker)
+				login("lowly", "pw")(&conf.Broker)
 			}
 			start := time.Now()
 			err := amqp.Init(t.Context(), conf.Broker, topology)

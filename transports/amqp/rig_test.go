@@ -106,7 +106,7 @@ func (m *marks) SetBookmark(_ context.Context, name, text string) error {
 	return nil
 }
 
-// user makes a user with a password who may configure nothing.
+// user makes a user with a password who may configure nothing. The node has one for all vhosts, so that tests side by side each need a name of their own.
 func (s *site) user(name, password, write, read string) {
 	s.t.Helper()
 	s.node.API(http.MethodPut, "/api/users/"+name, map[string]any{"password": password, "tags": ""}, nil)

@@ -219,17 +219,6 @@ func (c *comparer) enter(ctx context.Context, dir string) (there bool, err error
 	return true, nil
 }
 
-// row is the row of a path.
-func (m *Manifest) row(ctx context.Context, path string) (known, bool, error) {
-	dir, name := split(path)
-	k, err := scanKnown(m.look.QueryRowContext(ctx, `SELECT `+knownColumns+` FROM entry WHERE dir = (SELECT dir FROM dir WHERE path = ?) AND name = ?`,
-		[]byte(dir), []byte(name)), dir)
-	if errors.Is(err, sql.ErrNoRows) {
-		return known{}, false, nil
-	}
-	return k, err == nil, err
-}
-
 func (c *comparer) report(now time.Time) {
 	c.last, c.d.Elapsed = now, now.Sub(c.start)
 	if c.progress != nil {

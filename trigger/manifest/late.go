@@ -1,11 +1,8 @@
 package manifest
 
 import (
-	"database/sql"
 	"math"
 	"time"
-
-	"github.com/mirrorbus/mirrorbus/event"
 )
 
 // clockGrain covers that announcements are dated in whole seconds and that a file system's clock may lag a little.
@@ -45,30 +42,3 @@ func (a *applier) note(path string, late int) error {
 	_, err = a.tx.ExecContext(a.ctx, "UPDATE entry SET late = ? WHERE dir = ? AND name = ?", late, id, []byte(name))
 	return err
 }
-
-// A known is a row, what of it was touched too late, and the number of its inode, 0 if that is not known.
-type known struct {
-	event.Record
-	late int64
-	ino  uint64
-}
-
-const knownColumns = entryColumns + ", late, ino"
-
-// scanKnown reads a row of knownColumns in directory dir.
-func scanKnown(row scanner, dir string) (known, error) {
-	var late, ino sql.Null[int64]
-	r, err := scanRecord(wider{row, []any{&late, &ino}}, dir)
-	return known{r, late.V, uint64(ino.V)}, err
-}
-
-type scanner interface{ Scan(...any) error }
-
-// A wider is a row that ends with more columns than are asked for.
-type wider struct {
-	scanner
-	more []any
-}
-
-// Scan implements scanner.
-func (w wider) Scan(to ...any) error { return w.scanner.Scan(append(to, w.more...)...) }

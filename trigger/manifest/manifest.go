@@ -105,6 +105,8 @@ type Manifest struct {
 	o      Options
 	db     *sql.DB
 	look   *sql.DB    // for short questions, which need not wait until a transaction of db has ended
+	rowOf  *sql.Stmt  // rowQuery, prepared on look
+	linked *sql.Stmt  // linkedQuery likewise
 	walks  sync.Mutex // held by Build and Compare; taken before mu
 	mu     sync.Mutex // held by Build, Apply, Forget, Settle and Export
 }
@@ -122,10 +124,24 @@ func Open(ctx context.Context, path string, m event.Module, o Options) (*Manifes
 			err = errors.Join(err, db.Close())
 		}
 	}
+	opened := &Manifest{module: m, path: path, o: o, db: db, look: look}
+	if err == nil {
+		if err = opened.prepare(ctx); err != nil {
+			err = errors.Join(err, opened.Close())
+		}
+	}
 	if err != nil {
 		return nil, fault.With(fmt.Errorf("manifest: %w", err), fault.Failed, "remove "+path+" and build the manifest again")
 	}
-	return &Manifest{module: m, path: path, o: o, db: db, look: look}, nil
+	return opened, nil
+}
+
+// prepare readies the questions that are asked for many names at one time.
+func (m *Manifest) prepare(ctx context.Context) (err error) {
+	if m.rowOf, err = m.look.PrepareContext(ctx, rowQuery); err == nil {
+		m.linked, err = m.look.PrepareContext(ctx, linkedQuery)
+	}
+	return err
 }
 
 // Close closes the database. No other method may be under way.

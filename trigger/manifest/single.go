@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 
@@ -17,7 +18,7 @@ const linkedQuery = "SELECT path, name FROM entry JOIN dir USING (dir) WHERE ino
 // Linked are the paths that were names of the inode ino of the tree when they were looked at, whether it had one name then or several. They need not be that any
 // more, and where walks cross mounts the inode may be one of another file system: the caller looks. At most 1000 are returned.
 func (m *Manifest) Linked(ctx context.Context, ino uint64) (paths []string, err error) {
-	rows, err := m.look.QueryContext(ctx, linkedQuery, int64(ino), maxLinked)
+	rows, err := m.linked.QueryContext(ctx, int64(ino), maxLinked)
 	if err != nil {
 		return nil, err
 	}
@@ -38,29 +39,40 @@ func (m *Manifest) HasLinks(ctx context.Context) (has bool, err error) {
 	return has, err
 }
 
-// Mates are the other names of the inodes that had a name at path, or below it, as far as the manifest knows; but not those of inode ino, which is there now.
-func (m *Manifest) Mates(ctx context.Context, path string, ino uint64) (paths []string, err error) {
-	old, had, err := m.row(ctx, path)
-	if err != nil || !had || old.Mode == 0 {
+// Mates are the other names of the inodes that had a name at one of some paths, or below it, as far as the manifest knows; but not those of the inode that is
+// at that path now: there has its number, or 0.
+func (m *Manifest) Mates(ctx context.Context, there map[string]uint64) (map[string]bool, error) {
+	was, err := m.rows(ctx, slices.Collect(maps.Keys(there)))
+	if err != nil {
 		return nil, err
 	}
-	inodes := []uint64{old.ino}
-	if old.IsDir() {
-		if inodes, err = m.linkedBelow(ctx, path); err != nil {
-			return nil, err
-		}
-	}
-	for _, i := range inodes {
-		if i == 0 || i == ino {
+	mates := map[string]bool{}
+	for path, old := range was {
+		if old.Mode == 0 {
 			continue
 		}
-		names, err := m.Linked(ctx, i)
-		if err != nil {
-			return nil, err
+		inodes := []uint64{old.ino}
+		if old.IsDir() {
+			if inodes, err = m.linkedBelow(ctx, path); err != nil {
+				return nil, err
+			}
 		}
-		paths = append(paths, slices.DeleteFunc(names, func(p string) bool { return p == path || event.Under(path, p) })...)
+		for _, i := range inodes {
+			if i == 0 || i == there[path] {
+				continue
+			}
+			names, err := m.Linked(ctx, i)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				if name != path && !event.Under(path, name) {
+					mates[name] = true
+				}
+			}
+		}
 	}
-	return paths, nil
+	return mates, nil
 }
 
 const linkedBelowQuery = `SELECT DISTINCT ino FROM entry AS e WHERE dir IN (SELECT dir FROM dir WHERE path = ? OR path > ? AND path < ?)
@@ -83,19 +95,29 @@ func (m *Manifest) linkedBelow(ctx context.Context, dir string) (inodes []uint64
 	return inodes, rows.Err()
 }
 
-// MayHold tells whether mirrors may have a path: it is there as far as the manifest knows, or was in a directory that was touched when it had been announced
-// already.
-func (m *Manifest) MayHold(ctx context.Context, path string) (bool, error) {
-	old, had, err := m.row(ctx, path)
-	if err != nil || had && old.Mode != 0 {
-		return err == nil, err
+// MayHold tells which of some paths mirrors may have: those that are there as far as the manifest knows, or were in a directory that was touched when it had
+// been announced already.
+func (m *Manifest) MayHold(ctx context.Context, paths []string) (map[string]bool, error) {
+	there, err := m.rows(ctx, paths)
+	if err != nil {
+		return nil, err
 	}
-	dir, _ := split(path)
-	if dir == "" {
-		return false, nil
+	above := map[string]bool{}
+	for _, path := range paths {
+		if dir, _ := split(path); dir != "" {
+			above[dir] = true
+		}
 	}
-	above, had, err := m.row(ctx, dir)
-	return had && above.late == lateEntries, err
+	dirs, err := m.rows(ctx, slices.Collect(maps.Keys(above)))
+	if err != nil {
+		return nil, err
+	}
+	may := map[string]bool{}
+	for _, path := range paths {
+		dir, _ := split(path)
+		may[path] = there[path].Mode != 0 || dirs[dir].late == lateEntries
+	}
+	return may, nil
 }
 
 // Still leaves out of a set the single paths that are, in the tree at path, as the manifest says by now.

@@ -60,7 +60,7 @@ type Master struct {
 	apart  bool // as of Harness
 }
 
-const bound = 3 * time.Minute
+const bound = 30 * time.Second
 
 // in is where a name lies.
 func (m Master) in(name string) string { return filepath.Join(m.Tree, name) }
