@@ -152,19 +152,13 @@ func TestRegistryOpen(t *testing.T) {
 	driver := transports.Driver{
 		Name:         "one-sided",
 		Capabilities: func(transports.Role) transports.Capabilities { return transports.Capabilities{MaxBody: 4} },
-		Config: func(r transports.Role) any {
-			if r == transports.Mirror {
-				return nil
-			}
-			return &config{Address: "localhost"}
-		},
-		Open: func(_ transports.Role, c any, env transports.Env) (transports.Transport, error) {
-			if c.(*config).Address == "" {
+		Master: transports.SideOf(func() *config { return &config{Address: "localhost"} }, func(c config, env transports.Env) (*fake, error) {
+			if c.Address == "" {
 				return nil, errors.New("address is empty")
 			}
 			env.Log.Info("opened")
 			return &fake{}, nil
-		},
+		}),
 	}
 	r := transports.Registry{driver}
 	var log bytes.Buffer

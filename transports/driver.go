@@ -1,6 +1,7 @@
 package transports
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -45,7 +46,7 @@ type Env struct {
 	// Bookmarks is where a transport that reads a log keeps its position. nil means that there is no place for it.
 	Bookmarks Bookmarks
 
-	// Modules are the names of those that this process has to do with. Only Examine is told: a Run has its subscriptions.
+	// Modules are the names of those that this process has to do with. Only an Examiner needs them: a Run has its subscriptions.
 	Modules []string
 }
 
@@ -68,14 +69,82 @@ type Driver struct {
 	// Capabilities of the transport on this side of the bus.
 	Capabilities func(Role) Capabilities
 
-	// Config returns a pointer to a new typed configuration holding the defaults, or nil if the transport has no such side.
-	Config func(Role) any
+	// Master and Mirror are the two sides of the bus. The zero Side says that the transport has none there.
+	Master, Mirror Side
+}
 
-	// Open makes a transport from what Config returned, filled by the operator. It checks the configuration and touches no network.
-	Open func(role Role, config any, env Env) (Transport, error)
+// A Side is what one role has of a transport. SideOf makes one.
+type Side struct {
+	defaults func() any
+	open     func(config any, env Env) (Transport, error)
+}
 
-	// Examine looks at the other side as this process sees it, for `mirrorbus doctor`. It changes nothing. nil: there is nothing to see.
-	Examine func(ctx context.Context, role Role, config any, env Env) []Finding
+// SideOf is the side of a transport with configurations of type C: defaults returns a new one, and open makes a transport of one that the operator has filled.
+// open checks the configuration and touches no network.
+func SideOf[C any, T Transport](defaults func() *C, open func(C, Env) (T, error)) Side {
+	return Side{
+		defaults: func() any { return defaults() },
+		open: func(config any, env Env) (Transport, error) {
+			c, ok := config.(*C)
+			if !ok {
+				return nil, fmt.Errorf("the configuration is a %T, want %T", config, c)
+			}
+			t, err := open(*c, env)
+			if err != nil {
+				return nil, err
+			}
+			return t, nil
+		},
+	}
+}
+
+func (d Driver) side(role Role) Side {
+	if role == Master {
+		return d.Master
+	}
+	return d.Mirror
+}
+
+// Config returns a pointer to a new typed configuration holding the defaults, or nil if the transport has no such side.
+func (d Driver) Config(role Role) any {
+	if s := d.side(role); s.defaults != nil {
+		return s.defaults()
+	}
+	return nil
+}
+
+// Open makes a transport from what Config returned, filled by the operator. It checks the configuration and touches no network.
+func (d Driver) Open(role Role, config any, env Env) (Transport, error) {
+	s := d.side(role)
+	if s.open == nil {
+		return nil, fmt.Errorf("transport %s has no %s side", d.Name, role)
+	}
+	if env.Log == nil {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	env.Log = env.Log.With("transport", d.Name)
+	t, err := s.open(config, env)
+	if err != nil {
+		return nil, fmt.Errorf("transport %s: %w", d.Name, err)
+	}
+	return t, nil
+}
+
+// An Examiner is a transport that can look at the other side as this process sees it, for `mirrorbus doctor`. It does not run, and changes nothing.
+type Examiner interface {
+	Examine(ctx context.Context) []Finding
+}
+
+// Examine opens a transport and has it look at the other side. One that is no Examiner has nothing to say.
+func (d Driver) Examine(ctx context.Context, role Role, config any, env Env) []Finding {
+	t, err := d.Open(role, config, env)
+	if err != nil {
+		return []Finding{Bad("configuration", "its text says what to change", err)}
+	}
+	if e, ok := t.(Examiner); ok {
+		return e.Examine(ctx)
+	}
+	return nil
 }
 
 // A Finding is what Examine has to say of one thing.
@@ -117,24 +186,17 @@ func (r Registry) Lookup(name string) (Driver, error) {
 	return r[i], nil
 }
 
-// Open makes the named transport for this side of the bus from what its Driver.Config returned, filled by the operator. It is Checked.
+// Open makes the named transport for this side of the bus from what its Driver.Config returned, filled by the operator, and checks what goes through it.
 func (r Registry) Open(role Role, name string, config any, env Env) (*CheckedTransport, error) {
 	d, err := r.Lookup(name)
 	if err != nil {
 		return nil, err
 	}
-	if d.Config(role) == nil {
-		return nil, fmt.Errorf("transport %s has no %s side", name, role)
-	}
-	if env.Log == nil {
-		env.Log = slog.New(slog.DiscardHandler)
-	}
-	env.Log = env.Log.With("transport", name)
 	t, err := d.Open(role, config, env)
 	if err != nil {
-		return nil, fmt.Errorf("transport %s: %w", name, err)
+		return nil, err
 	}
-	return Checked(t, d.Capabilities(role), env.Log), nil
+	return Checked(t, d.Capabilities(role), cmp.Or(env.Log, slog.New(slog.DiscardHandler)).With("transport", name)), nil
 }
 
 // Names lists the drivers' names in order.

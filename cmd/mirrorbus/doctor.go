@@ -117,7 +117,7 @@ func mirrorChecks(conf *listener.Config) []doctor.Check {
 func transportChecks(sections config.Sections, role transports.Role, self string, modules []string) (checks []doctor.Check) {
 	for _, name := range sections.Names() {
 		driver, err := all.Registry().Lookup(name)
-		if err != nil || driver.Examine == nil {
+		if err != nil {
 			continue // the configuration was checked
 		}
 		checks = append(checks, doctor.Check{Name: name, RunAll: func(ctx context.Context) (found []doctor.Finding) {

@@ -1,9 +1,11 @@
 package testenv
 
 import (
+	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -78,6 +80,23 @@ func (s *server) start() error {
 	}
 	s.Kill()
 	return errors.Join(err, fmt.Errorf("%s did not start: %s", s.argv[0], s.Log()))
+}
+
+// greets tells whether a server on a port of loopback begins with what such servers say first.
+func greets(port int, greeting string) error {
+	c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", port), time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing was written
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, greeting) {
+		err = fmt.Errorf("port %d answers %q", port, line)
+	}
+	return err
 }
 
 func (s *server) bound() time.Duration { return cmp.Or(s.limit, 10*time.Second) }

@@ -1,15 +1,12 @@
 package testenv
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A Module is one module of an rsync daemon.
@@ -69,7 +66,7 @@ func newRsyncd(t testing.TB, o RsyncdOptions, modules []Module) *Rsyncd {
 	writeFile(t, conf, strings.Join(lines, "\n")+"\n")
 	d := &Rsyncd{Port: port, Config: conf}
 	d.server = server{
-		t: t, logFile: filepath.Join(dir, "log"), ready: d.greets,
+		t: t, logFile: filepath.Join(dir, "log"), ready: func() error { return greets(d.Port, "@RSYNCD:") },
 		argv: []string{o.Binary, "--daemon", "--no-detach", "--config=" + conf, "--log-file=/dev/stderr"},
 	}
 	return d
@@ -99,23 +96,6 @@ func moduleLines(t testing.TB, dir string, m Module) []string {
 // URL returns the rsync:// address of a module, or of a path in it.
 func (d *Rsyncd) URL(module string, path ...string) string {
 	return fmt.Sprintf("rsync://127.0.0.1:%d/%s", d.Port, strings.Join(append([]string{module}, path...), "/"))
-}
-
-// greets tells whether the daemon answers on its port.
-func (d *Rsyncd) greets() error {
-	c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", d.Port), time.Second)
-	if err != nil {
-		return err
-	}
-	defer c.Close() //nolint:errcheck // nothing was written
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "@RSYNCD:") {
-		err = fmt.Errorf("port %d answers %q", d.Port, line)
-	}
-	return err
 }
 
 func writeFile(t testing.TB, name, text string) {

@@ -1,16 +1,13 @@
 package testenv
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // An SSHD is a running OpenSSH server that lets the user of the test in with one key.
@@ -75,7 +72,7 @@ func newSSHD(t testing.TB, sshd, name, forceCommand string, extra []string) *SSH
 	}
 	conf := filepath.Join(dir, "sshd_config")
 	writeFile(t, conf, strings.Join(append(lines, extra...), "\n")+"\n")
-	s.server = server{t: t, argv: []string{sshd, "-D", "-e", "-f", conf}, logFile: filepath.Join(dir, "log"), ready: s.greets}
+	s.server = server{t: t, argv: []string{sshd, "-D", "-e", "-f", conf}, logFile: filepath.Join(dir, "log"), ready: func() error { return greets(s.Port, "SSH-2.0-") }}
 	return s
 }
 
@@ -98,20 +95,4 @@ func (s *SSHD) Shell() []string {
 		"ssh", "-F", "none", "-p", fmt.Sprint(s.Port), "-i", s.KeyFile, "-l", s.User, "-oBatchMode=yes", "-oIdentitiesOnly=yes",
 		"-oStrictHostKeyChecking=yes", "-oUserKnownHostsFile=" + s.KnownHosts, "-oGlobalKnownHostsFile=/dev/null",
 	}
-}
-
-func (s *SSHD) greets() error {
-	c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", s.Port), time.Second)
-	if err != nil {
-		return err
-	}
-	defer c.Close() //nolint:errcheck // nothing was written
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "SSH-2.0-") {
-		err = fmt.Errorf("port %d answers %q", s.Port, line)
-	}
-	return err
 }

@@ -19,8 +19,8 @@ func TestDrivers(t *testing.T) {
 			t.Errorf("driver %s is in the list twice", d.Name)
 		}
 		seen[d.Name] = true
-		if d.Capabilities == nil || d.Config == nil || d.Open == nil {
-			t.Errorf("driver %s: a function is missing", d.Name)
+		if d.Capabilities == nil {
+			t.Errorf("driver %s has no Capabilities", d.Name)
 			continue
 		}
 		sides := 0

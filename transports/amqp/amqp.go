@@ -10,8 +10,6 @@ package amqp
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -28,14 +26,8 @@ func Driver() transports.Driver {
 	return transports.Driver{
 		Name:         "amqp",
 		Capabilities: capabilities,
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultMasterConfig()
-			}
-			return DefaultMirrorConfig()
-		},
-		Open:    open,
-		Examine: examine,
+		Master:       transports.SideOf(DefaultMasterConfig, newMaster),
+		Mirror:       transports.SideOf(DefaultMirrorConfig, newMirror),
 	}
 }
 
@@ -43,34 +35,30 @@ func capabilities(transports.Role) transports.Capabilities {
 	return transports.Capabilities{MaxBody: maxBody, Durable: true, Ordered: true, Redelivers: true}
 }
 
-func open(role transports.Role, conf any, env transports.Env) (transports.Transport, error) {
-	if env.Log == nil {
-		env.Log = slog.New(slog.DiscardHandler)
+func newMaster(c MasterConfig, env transports.Env) (*transport, error) {
+	return newTransport(&transport{role: transports.Master, env: env, broker: c.Broker})
+}
+
+func newMirror(c MirrorConfig, env transports.Env) (*transport, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
 	}
-	t := &transport{role: role, env: env}
-	switch c := conf.(type) {
-	case *MasterConfig:
-		t.broker = c.Broker
-	case *MirrorConfig:
-		t.broker, t.mirror = c.Broker, *c
-		if err := t.mirror.Validate(); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, conf)
-	}
+	return newTransport(&transport{role: transports.Mirror, env: env, broker: c.Broker, mirror: c})
+}
+
+// newTransport checks and fills what both roles have.
+func newTransport(t *transport) (_ *transport, err error) {
 	if err := t.broker.Validate(); err != nil {
 		return nil, err
 	}
-	t.broker.User = cmp.Or(t.broker.User, env.Self)
-	if len(t.broker.User) > 255 || len(env.Self) > 120 {
+	t.broker.User = cmp.Or(t.broker.User, t.env.Self)
+	if len(t.broker.User) > 255 || len(t.env.Self) > 120 {
 		return nil, config.Fault("user", "is too long for AMQP", "use a name of at most 120 characters")
 	}
-	var err error
 	if t.tls, err = t.broker.tlsConfig(); err != nil {
 		return nil, err
 	}
-	t.marks.store = env.Bookmarks
+	t.marks.store = t.env.Bookmarks
 	return t, nil
 }
 

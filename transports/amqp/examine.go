@@ -12,17 +12,9 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// examine looks at each server as this process sees it: whether it lets us in, its version, the topology and what waits in it, and whether we may
-// do more than we should. It changes nothing.
-func examine(ctx context.Context, role transports.Role, conf any, env transports.Env) []transports.Finding {
-	opened, err := open(role, conf, env)
-	if err != nil {
-		return []transports.Finding{transports.Bad("configuration", "see mirrorbus check", err)}
-	}
-	t, ok := opened.(*transport)
-	if !ok {
-		return nil
-	}
+// Examine implements transports.Examiner: it looks at each server as this process sees it: whether it lets us in, its version, the topology and what waits in
+// it, and whether we may do more than we should.
+func (t *transport) Examine(ctx context.Context) []transports.Finding {
 	var all []transports.Finding
 	for _, text := range t.broker.Servers {
 		all = append(all, t.examineServer(ctx, text)...)

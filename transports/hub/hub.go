@@ -12,7 +12,6 @@
 package hub
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -30,30 +29,14 @@ func Driver() transports.Driver {
 	return transports.Driver{
 		Name:         "hub",
 		Capabilities: capabilities,
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultServerConfig()
-			}
-			return DefaultClientConfig()
-		},
-		Open: open,
+		Master:       transports.SideOf(DefaultServerConfig, NewServer),
+		Mirror:       transports.SideOf(DefaultClientConfig, NewClient),
 	}
 }
 
 // capabilities: delivery to those who were away needs Env.Backlog, so it is Resumes and neither Durable nor Redelivers.
 func capabilities(transports.Role) transports.Capabilities {
 	return transports.Capabilities{MaxBody: wire.MaxBody, Ordered: true, Resumes: true}
-}
-
-func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {
-	switch c := config.(type) {
-	case *ServerConfig:
-		return NewServer(*c, env)
-	case *ClientConfig:
-		return NewClient(*c, env)
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, config)
-	}
 }
 
 // farewell is how long a peer that is being closed has to take the reason.

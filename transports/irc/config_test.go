@@ -52,13 +52,15 @@ func TestConfigRefuses(t *testing.T) {
 // faults is all that is said of an error: the fault and what to do.
 func faults(err error) string {
 	text := err.Error()
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
 			text += "\n" + faults(one)
 		}
-	}
-	if e, ok := err.(*config.Error); ok {
+	case *config.Error:
 		text += e.Hint
+	case interface{ Unwrap() error }:
+		text += "\n" + faults(e.Unwrap())
 	}
 	return text
 }

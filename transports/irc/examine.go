@@ -9,12 +9,9 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// examine comes into the channel by each server for a moment, under another nick, and looks whether the login works and who vouches for accounts.
-func examine(ctx context.Context, role transports.Role, config any, env transports.Env) (found []transports.Finding) {
-	t, err := open(role, config, env)
-	if err != nil {
-		return []transports.Finding{transports.Bad("configuration", "its text says what to change", err)}
-	}
+// Examine implements transports.Examiner: it comes into the channel by each server for a moment, under another nick, and looks whether the login works and who
+// vouches for accounts.
+func (t *transport) Examine(ctx context.Context) (found []transports.Finding) {
 	t.conf.Nick = otherNick(t.conf.Nick)
 	for _, server := range t.conf.Servers {
 		s := newSession(t, server, nil)

@@ -36,41 +36,38 @@ func Driver() transports.Driver {
 		Capabilities: func(transports.Role) transports.Capabilities {
 			return transports.Capabilities{MaxBody: maxBody, Ordered: true}
 		},
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultMasterConfig()
-			}
-			return DefaultMirrorConfig()
-		},
-		Open: func(role transports.Role, conf any, env transports.Env) (transports.Transport, error) {
-			return open(role, conf, env)
-		},
-		Examine: examine,
+		Master: transports.SideOf(DefaultMasterConfig, newMaster),
+		Mirror: transports.SideOf(DefaultMirrorConfig, newMirror),
 	}
 }
 
-func open(role transports.Role, conf any, env transports.Env) (*transport, error) {
-	t := &transport{role: role, log: cmp.Or(env.Log, slog.New(slog.DiscardHandler)), public: func(transports.Topic) bool { return true }}
-	switch c := conf.(type) {
-	case *MasterConfig:
-		if err := c.Validate(); err != nil {
-			return nil, err
-		}
-		t.conf, t.people, t.talk = c.Network, c.People, env.Talk
-		if env.Allowed != nil && !c.Embargoed {
-			t.public = func(topic transports.Topic) bool { return env.Allowed("", topic, true) == nil }
-		}
-	case *MirrorConfig:
-		if err := c.Validate(); err != nil {
-			return nil, err
-		}
-		t.conf, t.master = c.Network, c.Master
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, conf)
+func newMaster(c MasterConfig, env transports.Env) (*transport, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	t := &transport{role: transports.Master, conf: c.Network, people: c.People, talk: env.Talk}
+	if env.Allowed != nil && !c.Embargoed {
+		t.public = func(topic transports.Topic) bool { return env.Allowed("", topic, true) == nil }
+	}
+	return t.fill(env)
+}
+
+func newMirror(c MirrorConfig, env transports.Env) (*transport, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return (&transport{role: transports.Mirror, conf: c.Network, master: c.Master}).fill(env)
+}
+
+// fill gives a transport what its configuration leaves open.
+func (t *transport) fill(env transports.Env) (*transport, error) {
+	t.log = env.Log
+	if t.public == nil {
+		t.public = func(transports.Topic) bool { return true }
 	}
 	t.conf.Nick = cmp.Or(t.conf.Nick, nickOf(env.Self))
 	t.conf.User = cmp.Or(t.conf.User, "mirrorbus")
-	t.conf.RealName = cmp.Or(t.conf.RealName, fmt.Sprintf("mirrorbus %s %s", role, env.Self))
+	t.conf.RealName = cmp.Or(t.conf.RealName, fmt.Sprintf("mirrorbus %s %s", t.role, env.Self))
 	t.conf.Account = cmp.Or(t.conf.Account, t.conf.Nick)
 	if _, err := t.conf.tlsConfig(""); err != nil {
 		return nil, err

@@ -13,13 +13,9 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// examine looks at the mail server that takes our mail, asks it for each recipient, and knocks at our own door. Nothing is sent.
-func examine(ctx context.Context, role transports.Role, config any, env transports.Env) []transports.Finding {
-	opened, err := open(role, config, env)
-	if err != nil {
-		return []transports.Finding{transports.Bad("configuration", "its text says what to change", err)}
-	}
-	t := opened.(*transport)
+// Examine implements transports.Examiner: it looks at the mail server that takes our mail, asks it for each recipient, and knocks at our own door. Nothing is
+// sent.
+func (t *transport) Examine(ctx context.Context) []transports.Finding {
 	found := t.examineServer(ctx)
 	if t.post.LMTP != "" {
 		found = append(found, t.examineDoor(ctx))

@@ -9,7 +9,6 @@
 package mail
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/mirrorbus/mirrorbus/transports"
@@ -26,14 +25,8 @@ func Driver() transports.Driver {
 	return transports.Driver{
 		Name:         Name,
 		Capabilities: capabilities,
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultMasterConfig()
-			}
-			return DefaultMirrorConfig()
-		},
-		Open:    open,
-		Examine: examine,
+		Master:       transports.SideOf(DefaultMasterConfig, newMaster),
+		Mirror:       transports.SideOf(DefaultMirrorConfig, newMirror),
 	}
 }
 
@@ -42,23 +35,20 @@ func capabilities(transports.Role) transports.Capabilities {
 	return transports.Capabilities{MaxBody: maxBody, Durable: true, Redelivers: true}
 }
 
-func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {
-	switch c := config.(type) {
-	case *MasterConfig:
-		t, err := newTransport(role, c, c.Post, env)
-		if err != nil {
-			return nil, err
-		}
-		for name, address := range c.Mirrors {
-			t.names[strings.ToLower(address)] = name
-		}
-		if len(c.Digest) > 0 {
-			t.digests = newDigests(t, c.Digest, c.DigestEvery.Duration)
-		}
-		return t, nil
-	case *MirrorConfig:
-		return newTransport(role, c, c.Post, env)
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, config)
+func newMaster(c MasterConfig, env transports.Env) (*transport, error) {
+	t, err := newTransport(transports.Master, &c, c.Post, env)
+	if err != nil {
+		return nil, err
 	}
+	for name, address := range c.Mirrors {
+		t.names[strings.ToLower(address)] = name
+	}
+	if len(c.Digest) > 0 {
+		t.digests = newDigests(t, c.Digest, c.DigestEvery.Duration)
+	}
+	return t, nil
+}
+
+func newMirror(c MirrorConfig, env transports.Env) (*transport, error) {
+	return newTransport(transports.Mirror, &c, c.Post, env)
 }

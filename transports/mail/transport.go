@@ -41,9 +41,6 @@ func newTransport(role transports.Role, conf config.Validator, post Post, env tr
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	if env.Log == nil {
-		env.Log = slog.New(slog.DiscardHandler)
-	}
 	t := &transport{
 		role: role, post: post, env: env, log: env.Log, rates: rate.NewLimiter(rate.Limit(float64(post.PerMinute)/60), post.PerMinute), counts: map[string]uint64{},
 		unfinished: map[string]map[string]bool{}, beaten: map[transports.Topic]time.Time{}, heard: map[string]string{}, notes: map[string]note{},

@@ -5,9 +5,9 @@
 package mem
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"math/rand/v2"
 	"sync"
@@ -82,20 +82,14 @@ type Config struct {
 
 // Driver describes the transports of this bus to a registry.
 func (b *Bus) Driver() transports.Driver {
+	side := transports.SideOf(func() *Config { return &Config{} }, func(c Config, env transports.Env) (transports.Transport, error) {
+		return b.Connect(cmp.Or(c.Name, env.Self)), nil
+	})
 	return transports.Driver{
 		Name:         "mem",
 		Capabilities: func(transports.Role) transports.Capabilities { return b.o.Capabilities },
-		Config:       func(transports.Role) any { return &Config{} },
-		Open: func(_ transports.Role, config any, env transports.Env) (transports.Transport, error) {
-			c, ok := config.(*Config)
-			if !ok {
-				return nil, fmt.Errorf("mem: configuration is a %T, want *mem.Config", config)
-			}
-			if c.Name != "" {
-				return b.Connect(c.Name), nil
-			}
-			return b.Connect(env.Self), nil
-		},
+		Master:       side,
+		Mirror:       side,
 	}
 }
 

@@ -13,23 +13,11 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// examine tries what others would meet: on a mirror each place is looked at once, on a master the server, the folder and the key of the zone are tried. Nothing is
-// changed.
-func examine(ctx context.Context, role transports.Role, config any, env transports.Env) []transports.Finding {
-	opened, err := open(role, config, env)
-	if err != nil {
-		return []transports.Finding{transports.Bad("configuration", "its text says what to change", err)}
-	}
-	if m, ok := opened.(*mirror); ok {
-		return m.examine(ctx, env.Modules)
-	}
-	return opened.(*master).examine(ctx)
-}
-
-func (m *mirror) examine(ctx context.Context, modules []string) []transports.Finding {
+// Examine implements transports.Examiner: each place is looked at once.
+func (m *mirror) Examine(ctx context.Context) []transports.Finding {
 	defer m.web.rest()
 	var subs []transports.Subscription
-	for _, module := range modules {
+	for _, module := range m.modules {
 		subs = append(subs, transports.Subscription{Topic: transports.Topic{Kind: transports.Announce, Module: module}})
 	}
 	all, err := m.choose(subs)
@@ -56,7 +44,8 @@ func (m *mirror) examine(ctx context.Context, modules []string) []transports.Fin
 	return found
 }
 
-func (m *master) examine(ctx context.Context) (found []transports.Finding) {
+// Examine implements transports.Examiner: it tries what mirrors would meet, the server, the folder and the key of the zone. Nothing is changed.
+func (m *master) Examine(ctx context.Context) (found []transports.Finding) {
 	if m.conf.Listen != "" {
 		found = append(found, m.examineServer(ctx))
 	}

@@ -53,9 +53,6 @@ func newMaster(c MasterConfig, env transports.Env) (*master, error) {
 		conf: c, env: env, log: env.Log, public: func(transports.Topic) bool { return true }, writing: make(chan struct{}, 1),
 		histories: map[string]*history{}, shown: map[string]document{},
 	}
-	if m.log == nil {
-		m.log = slog.New(slog.DiscardHandler)
-	}
 	if env.Allowed != nil && !c.Embargoed {
 		m.public = func(t transports.Topic) bool { return env.Allowed("", t, true) == nil }
 	}

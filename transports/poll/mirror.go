@@ -15,9 +15,10 @@ import (
 
 // A mirror looks at all places of all its modules, each at its own pace.
 type mirror struct {
-	conf MirrorConfig
-	log  *slog.Logger
-	web  *browser
+	conf    MirrorConfig
+	log     *slog.Logger
+	web     *browser
+	modules []string // that Examine looks for
 
 	looks, unchanged, news, failed, foreign atomic.Uint64
 
@@ -30,10 +31,7 @@ func newMirror(c MirrorConfig, env transports.Env) (*mirror, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &mirror{conf: c, log: env.Log, watches: map[string]*watch{}}
-	if m.log == nil {
-		m.log = slog.New(slog.DiscardHandler)
-	}
+	m := &mirror{conf: c, log: env.Log, watches: map[string]*watch{}, modules: env.Modules}
 	var err error
 	m.web, err = newBrowser(&m.conf)
 	return m, err

@@ -10,8 +10,6 @@
 package poll
 
 import (
-	"fmt"
-
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/words"
 )
@@ -27,29 +25,12 @@ func Driver() transports.Driver {
 	return transports.Driver{
 		Name:         Name,
 		Capabilities: capabilities,
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultMasterConfig()
-			}
-			return DefaultMirrorConfig()
-		},
-		Open:    open,
-		Examine: examine,
+		Master:       transports.SideOf(DefaultMasterConfig, newMaster),
+		Mirror:       transports.SideOf(DefaultMirrorConfig, newMirror),
 	}
 }
 
 // capabilities: who was away sees what is shown by then, not all that was; and several places have no order among them.
 func capabilities(transports.Role) transports.Capabilities {
 	return transports.Capabilities{MaxBody: maxBody, Polled: true}
-}
-
-func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {
-	switch c := config.(type) {
-	case *MasterConfig:
-		return newMaster(*c, env)
-	case *MirrorConfig:
-		return newMirror(*c, env)
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, config)
-	}
 }

@@ -10,23 +10,8 @@ import (
 	"github.com/mirrorbus/mirrorbus/transports"
 )
 
-// examine looks at what the other side says to this process.
-func examine(ctx context.Context, role transports.Role, config any, env transports.Env) []transports.Finding {
-	t, err := open(role, config, env)
-	if err != nil {
-		return []transports.Finding{transports.Bad("configuration", "its text says what to change", err)}
-	}
-	switch t := t.(type) {
-	case *Master:
-		return t.examine(ctx)
-	case *Mirror:
-		return t.examine(ctx)
-	}
-	return nil
-}
-
-// examine calls every mirror and asks it what it subscribes to.
-func (m *Master) examine(ctx context.Context) []transports.Finding {
+// Examine implements transports.Examiner: it calls every mirror and asks it what it subscribes to.
+func (m *Master) Examine(ctx context.Context) []transports.Finding {
 	found := make([]transports.Finding, len(m.conf.Mirrors))
 	var calls sync.WaitGroup
 	for i, at := range m.conf.Mirrors {
@@ -85,8 +70,8 @@ func (c *caller) ask(ctx context.Context) (topics int, took time.Duration, err e
 	return len(wants), time.Since(began), nil
 }
 
-// examine tries whether the agent listens where `mirrorbus receive` looks for it.
-func (m *Mirror) examine(ctx context.Context) []transports.Finding {
+// Examine implements transports.Examiner: it tries whether the agent listens where `mirrorbus receive` looks for it.
+func (m *Mirror) Examine(ctx context.Context) []transports.Finding {
 	what := "socket " + string(m.conf.Socket)
 	c, err := new(net.Dialer).DialContext(ctx, "unix", string(m.conf.Socket))
 	if err != nil {

@@ -12,8 +12,6 @@
 package ssh
 
 import (
-	"fmt"
-
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/wire"
 )
@@ -26,29 +24,12 @@ func Driver() transports.Driver {
 	return transports.Driver{
 		Name:         Name,
 		Capabilities: capabilities,
-		Config: func(role transports.Role) any {
-			if role == transports.Master {
-				return DefaultMasterConfig()
-			}
-			return DefaultMirrorConfig()
-		},
-		Open:    open,
-		Examine: examine,
+		Master:       transports.SideOf(DefaultMasterConfig, NewMaster),
+		Mirror:       transports.SideOf(DefaultMirrorConfig, NewMirror),
 	}
 }
 
 // capabilities are those of the hub, whose protocol this is: what a mirror has missed comes from the journal.
 func capabilities(transports.Role) transports.Capabilities {
 	return transports.Capabilities{MaxBody: wire.MaxBody, Ordered: true, Resumes: true}
-}
-
-func open(role transports.Role, config any, env transports.Env) (transports.Transport, error) {
-	switch c := config.(type) {
-	case *MasterConfig:
-		return NewMaster(*c, env)
-	case *MirrorConfig:
-		return NewMirror(*c, env)
-	default:
-		return nil, fmt.Errorf("configuration of the %s side is a %T", role, config)
-	}
 }

@@ -229,7 +229,9 @@ func otherFaults() []fault {
 		{
 			name: "accepts any key", check: "configuration refuses an unknown key", says: "no-such-key was accepted",
 			driver: func(d *transports.Driver) {
-				d.Config = func(transports.Role) any { return &map[string]any{} }
+				d.Mirror = transports.SideOf(func() *map[string]any { return &map[string]any{} }, func(map[string]any, transports.Env) (transports.Transport, error) {
+					return nil, errors.New("only its configuration is looked at")
+				})
 			},
 		},
 	}

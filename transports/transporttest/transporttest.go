@@ -154,7 +154,7 @@ func unknownKey(_ context.Context, h Harness) error {
 	}
 	sides := 0
 	for _, role := range []transports.Role{transports.Master, transports.Mirror} {
-		if h.Driver.Config == nil || h.Driver.Config(role) == nil {
+		if h.Driver.Config(role) == nil {
 			continue
 		}
 		sides++
