@@ -3,6 +3,7 @@ package sourcetest
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,50 @@ func (m *composer) turn(t *testing.T) {
 	check(t, os.Rename(m.in(".new"), m.in(index)))
 }
 
+// turnDuring makes versions until as many syncs are over.
+func (m *composer) turnDuring(t *testing.T, syncs int, s Running) {
+	t.Helper()
+	over := make(chan error, 1)
+	go func() {
+		for range syncs {
+			if err := s.Sync(t.Context()); err != nil {
+				over <- err
+				return
+			}
+		}
+		over <- nil
+	}()
+	for {
+		m.turn(t)
+		select {
+		case err := <-over:
+			check(t, err)
+			return
+		default:
+		}
+	}
+}
+
+// A reader follows what is announced, as a mirror does.
+type reader struct {
+	have map[string]bool
+	last int64 // the version of the index, 0 before the first
+}
+
+// take takes an announcement in, and returns what the index names and mirrors do not have.
+func (r *reader) take(set event.PathSet) (missing []string) {
+	for _, c := range set {
+		r.have[c.Path] = c.Op != event.Gone
+		if c.Path == index && c.Op == event.Write {
+			r.last = c.Size
+		}
+	}
+	if r.last == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(named(r.last), func(name string) bool { return r.have[name] })
+}
+
 // indexed replaces an index again and again, and what it names comes and goes, while it is announced. Whatever is announced of the index, all that this version
 // names was announced with it or before, and not as gone.
 func indexed(t *testing.T, h Harness) {
@@ -61,59 +106,25 @@ func indexed(t *testing.T, h Harness) {
 	}
 	sync(t, s)
 	k := m.mark(t)
-	have := map[string]bool{}
-	for path := range k.facts {
-		have[path] = true
-	}
-	m.announced = func() (last int64) {
+	m.announced = func() int64 {
+		r := reader{have: map[string]bool{}}
 		for _, set := range k.announced(t) {
-			for _, r := range set {
-				if r.Path == index && r.Op == event.Write {
-					last = r.Size
-				}
-			}
+			r.take(set)
 		}
-		return last
+		return r.last
 	}
-	over := make(chan error, 1)
-	go func() {
-		for range 3 {
-			if err := s.Sync(t.Context()); err != nil {
-				over <- err
-				return
-			}
-		}
-		close(over)
-	}()
-	for going := true; going; {
-		m.turn(t)
-		select {
-		case err := <-over:
-			check(t, err)
-			going = false
-		default:
-		}
-	}
+	m.turnDuring(t, 3, s)
 	sync(t, s)
-	last := int64(0)
+	r := reader{have: map[string]bool{}}
+	for path := range k.facts {
+		r.have[path] = true
+	}
 	for n, set := range k.announced(t) {
-		for _, r := range set {
-			if r.Op == event.Gone {
-				delete(have, r.Path)
-			} else {
-				have[r.Path] = true
-			}
-			if r.Path == index && r.Op == event.Write {
-				last = r.Size
-			}
-		}
-		for _, name := range named(last) {
-			if last > 0 && !have[name] {
-				t.Errorf("after announcement %d version %d of the index names %s, which mirrors do not have", n+1, last, name)
-			}
+		if missing := r.take(set); len(missing) > 0 {
+			t.Errorf("after announcement %d version %d of the index names %q, which mirrors do not have", n+1, r.last, missing)
 		}
 	}
-	if last != m.version {
-		t.Errorf("the last version announced is %d of %d", last, m.version)
+	if r.last != m.version {
+		t.Errorf("the last version announced is %d of %d", r.last, m.version)
 	}
 }
