@@ -45,6 +45,10 @@ type Post struct {
 	IMAPPassword config.Secret `toml:"imap_password_file"`
 	Mailbox      string        `toml:"mailbox"`
 
+	// IMAPIdle is how long is waited for mail before the server has to show that it is there: nothing else would find one that is gone. What is on the way
+	// may forget a connection that is silent for longer.
+	IMAPIdle config.Duration `toml:"imap_idle"`
+
 	// Delete takes away from the mailbox what was taken; else it is marked as seen. Mail of others is not touched.
 	Delete bool `toml:"delete"`
 
@@ -81,7 +85,8 @@ const (
 
 func defaultPost() Post {
 	return Post{
-		TLS: tlsStart, IMAPTLS: tlsImplicit, Mailbox: "INBOX", BeatEvery: config.Duration{Duration: 6 * time.Hour}, Timeout: config.Duration{Duration: 20 * time.Second}, MaxSessions: 64, PerMinute: 6000,
+		TLS: tlsStart, IMAPTLS: tlsImplicit, Mailbox: "INBOX", IMAPIdle: config.Duration{Duration: 4 * time.Minute}, BeatEvery: config.Duration{Duration: 6 * time.Hour},
+		Timeout: config.Duration{Duration: 20 * time.Second}, MaxSessions: 64, PerMinute: 6000,
 	}
 }
 
@@ -155,12 +160,17 @@ func (p *Post) checkHost(prefix, at, how, key, hint string) error {
 	return nil
 }
 
+// maxIdle is how long IDLE may go on by RFC 2177.
+const maxIdle = 29 * time.Minute
+
 func (p *Post) checkMailbox() error {
 	switch {
 	case p.IMAP == "" && p.IMAPUser == "" && p.IMAPPassword.IsZero():
 		return nil
 	case p.IMAPUser == "" || p.IMAPPassword.IsZero() || p.Mailbox == "":
 		return config.Fault("imap_user", "and imap_password_file and mailbox belong to imap", "give all of them or none")
+	case p.IMAPIdle.Duration < time.Second || p.IMAPIdle.Duration > maxIdle:
+		return config.Fault("imap_idle", fmt.Sprintf("is %v", p.IMAPIdle.Duration), `write a time from "1s" to "29m": servers end what is silent for longer (RFC 2177)`)
 	}
 	return p.checkHost("imap_", p.IMAP, p.IMAPTLS, "imap", `write it as in "mail.example.org:993"`)
 }

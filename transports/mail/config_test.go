@@ -33,6 +33,7 @@ func TestConfigFaults(t *testing.T) {
 		{"lmtp =", "tls = \"maybe\"\nlmtp =", "tls"},
 		{"lmtp =", "user = \"me\"\nlmtp =", "password_file"},
 		{"lmtp =", "timeout = \"1ms\"\nlmtp =", "timeout"},
+		{"lmtp =", "imap = \"127.0.0.1:993\"\nimap_user = \"u\"\nimap_password_file = \"PW\"\nimap_idle = \"1h\"\nlmtp =", "imap_idle"},
 		{"lmtp =", "max_sessions = 0\nlmtp =", "max_sessions"},
 	} {
 		text := strings.Replace(goodConf, c.was, c.now, 1)

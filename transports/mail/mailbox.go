@@ -169,16 +169,13 @@ func (m *mailbox) watch(ctx context.Context) error {
 	}
 }
 
-// idleFor is how long is waited before the server has to show that it is there: nothing else would find one that is gone.
-const idleFor = 4 * time.Minute
-
-// pollFor is that for a server that cannot tell when something comes.
+// pollFor is how long is waited at most with a server that cannot tell when something comes.
 const pollFor = time.Minute
 
 // wait waits until there may be new mail. The server must answer at the end of it.
 func (m *mailbox) wait(ctx context.Context) error {
 	if !m.c.Caps().Has(imap.CapIdle) {
-		if err := m.pause(ctx, pollFor); err != nil {
+		if err := m.pause(ctx, min(pollFor, m.t.post.IMAPIdle.Duration)); err != nil {
 			return err
 		}
 		return m.step(ctx, "NOOP", func() error { return m.c.Noop().Wait() })
@@ -187,7 +184,7 @@ func (m *mailbox) wait(ctx context.Context) error {
 	if err := m.step(ctx, "IDLE", func() (err error) { idle, err = m.c.Idle(); return err }); err != nil {
 		return err
 	}
-	err := m.pause(ctx, idleFor)
+	err := m.pause(ctx, m.t.post.IMAPIdle.Duration)
 	done := m.step(ctx, "end of IDLE", func() error { return errors.Join(idle.Close(), idle.Wait()) })
 	if err != nil {
 		return err

@@ -208,6 +208,37 @@ func TestMailboxServerThatHangs(t *testing.T) {
 	}
 }
 
+// TestMailboxServerThatFallsSilent: one that is gone while mail is waited for is noticed, and what came meanwhile is fetched from the next.
+func TestMailboxServerThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	server := postfix(t)
+	box := testenv.SharedDovecot(t, server)
+	between := testenv.StartProxy(t, box.Port)
+	hub := start(t, reports, fetching(server, box, "talking", "silent"))
+	p := fetching(server, box, "silent", "talking")
+	p.IMAP, p.IMAPIdle, p.Timeout = fmt.Sprint("127.0.0.1:", between.Port), config.Duration{Duration: time.Second}, config.Duration{Duration: time.Second}
+	kept := &marks{}
+	mirror := prepare(t, debian, p, kept)
+	ended := make(chan error, 1)
+	go func() { ended <- mirror.Run(t.Context(), []transports.Subscription{{Topic: debian}}, mirror) }()
+	hub.publish(msg(debian, "a"))
+	mirror.has("a")
+	between.Hang(true)
+	hub.publish(msg(debian, "b"))
+	select {
+	case err := <-ended:
+		if err == nil || transports.IsPermanent(err) || !strings.Contains(err.Error(), "no answer within 1s") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(bound):
+		t.Fatal("a server that is gone is waited for")
+	}
+	between.Hang(false)
+	again := prepare(t, debian, p, kept)
+	again.run(debian)
+	again.has("b")
+}
+
 // A receiver is told that it is connected, and needs no more.
 type receiver struct{ connected func() }
 

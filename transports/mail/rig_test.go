@@ -28,7 +28,7 @@ var mirrors = []string{"mirror", "mirror-1", "mirror-2", "mirror-3", "one", "eve
 var others = []string{"loner", "gone-hub", "gone", "mixed-hub", "mixed", "report-hub", "report", "bounce-hub", "junk", "refusing", "thread-hub", "thread", "beat-hub", "beat", "tls-hub", "tls", "login", "loris", "panic", "digest-hub", "kept-hub", "kept", "embargo-hub", "inner", "outer"}
 
 // boxes are the names of mailboxes that single tests use.
-var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure", "people", "answers", "readers"}
+var boxes = []string{"box", "resumed", "shared", "renamed", "locked", "secure", "people", "answers", "readers", "talking", "silent"}
 
 // postfix is the mail server of all tests here.
 func postfix(t *testing.T) *testenv.Postfix {
