@@ -109,8 +109,12 @@ func (k *keeper) set(s State) {
 	k.o.State(s)
 }
 
-// Connected implements Receiver.
+// Connected implements Receiver. What is connected already says so again when something may have been lost: that is for the receiver alone.
 func (k *keeper) Connected() {
+	if k.state.Connected {
+		k.Receiver.Connected()
+		return
+	}
 	k.set(State{Connected: true, Since: time.Now()})
 	if k.unsteady {
 		k.settled = make(chan struct{})

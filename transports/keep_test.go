@@ -23,6 +23,7 @@ type script struct {
 
 type attempt struct {
 	connected time.Duration // how long the connection lasts; 0: none is made
+	again     int           // how often Connected is called again after half of it
 	err       error
 }
 
@@ -37,8 +38,12 @@ func (s *script) Run(ctx context.Context, _ []transports.Subscription, r transpo
 	a := s.attempts[n]
 	if a.connected > 0 {
 		r.Connected()
+		time.Sleep(a.connected / 2)
+		for range a.again {
+			r.Connected()
+		}
 		select {
-		case <-time.After(a.connected):
+		case <-time.After(a.connected / 2):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -227,6 +232,26 @@ func TestKeepLogsWhatChanges(t *testing.T) {
 				t.Errorf("log (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// A transport says again that it is connected when something may have been lost. That is no new connection.
+func TestKeepOfOneThatConnectsAgain(t *testing.T) {
+	gone := errors.New("gone")
+	s := &script{attempts: append(times(3, attempt{connected: time.Second, err: gone}), attempt{connected: 3 * time.Minute, again: 2, err: gone})}
+	states, log := keep(t, time.Hour, s, transports.KeepOptions{})
+	want := []string{"connected", `"not connected, trying again" error=gone`, "connected", `"connection does not last, trying again" error=gone`, "connected", `"not connected, trying again" error=gone`, "connected"}
+	if diff := cmp.Diff(want, log); diff != "" {
+		t.Error(diff)
+	}
+	connected := 0
+	for _, s := range states {
+		if s.Connected {
+			connected++
+		}
+	}
+	if connected != 5 {
+		t.Errorf("it was connected %d times, want 5", connected)
 	}
 }
 

@@ -107,4 +107,5 @@ var ofTransports = []mutant{
 		"transports/poll", "TestFeedIsThereAfterARestart"},
 	{"reports wait for a transport that carries none", "listener/daemon/daemon.go", "return silent\n", "return silent && false\n", "listener/daemon", "TestReportsDoNotWaitForWhatCarriesNone"},
 	{"who comes and looks finds the head of before", "trigger/hub.go", "h.showHead(ctx, event.Module(x.conf.Name))\n", "\n", "trigger", "TestHeadIsShownWithEachAnnouncement"},
+	{"what is connected and says so again is a new connection", "transports/keep.go", "if k.state.Connected {\n\t\tk.Receiver", "if k.state.Connected && !k.unsteady {\n\t\tk.Receiver", "transports", "TestKeepOfOneThatConnectsAgain"},
 }
