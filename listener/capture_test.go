@@ -224,7 +224,7 @@ func errOrNil(err error) error {
 	if err != nil && (strings.Contains(err.Error(), string(listener.Waiting)) || strings.Contains(err.Error(), string(listener.Retrying))) {
 		return nil
 	}
-	return err
+	return noLimit(err)
 }
 
 // stated says of the same paths what is true now.

@@ -184,7 +184,7 @@ func TestAClockThatIsSetBackHoldsNothingUp(t *testing.T) {
 	for i := range 25 {
 		w.write(testenv.File("c", strings.Repeat("x", i)))
 		w.send(a, w.announce(w.rec(event.Write, "c")))
-		w.must(a.Reconcile(t.Context(), pub))
+		w.must(noLimit(a.Reconcile(t.Context(), pub)))
 	}
 	if s := w.status(a); s.Applied == w.serial {
 		t.Fatal("the rate is not used up, this test proves nothing")

@@ -129,20 +129,23 @@ func TestASpentBudgetStaysSpent(t *testing.T) {
 		o.Modules[0].Budgets["live"] = pace.Budget{Burst: 1, Every: time.Hour}
 	}
 	a := w.adopted(tight)
-	send := func() {
+	send := func() error {
 		w.write(testenv.File("f", fmt.Sprint("x", w.serial)))
 		w.send(a, w.announce(w.rec(event.Write, "f")))
-		w.must(a.Reconcile(t.Context(), pub))
+		return a.Reconcile(t.Context(), pub)
 	}
-	send()
+	w.must(send())
 	w.same(a, 2)
-	send()
+	var rate *listener.RateError
+	if err := send(); !errors.As(err, &rate) || !rate.At.After(clock.Add(50*time.Minute)) {
+		t.Errorf("with nothing left to spend: %v", err)
+	}
 	if s := w.status(a); s.Applied != 2 {
 		t.Errorf("applied %d with nothing left to spend", s.Applied)
 	}
 	w.must(a.Close())
 	a = w.agent(tight)
-	w.must(a.Reconcile(t.Context(), pub))
+	w.must(noLimit(a.Reconcile(t.Context(), pub)))
 	if s := w.status(a); s.Applied != 2 {
 		t.Errorf("applied %d after a restart with nothing left to spend", s.Applied)
 	}

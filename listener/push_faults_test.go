@@ -208,8 +208,10 @@ func TestPushesAreLimited(t *testing.T) {
 	}
 }
 
+// noLimit lets a mirror wait until it may go on.
 func noLimit(err error) error {
-	if err != nil && (strings.Contains(err.Error(), "rate is limited") || strings.Contains(err.Error(), "work is limited")) {
+	var rate *listener.RateError
+	if errors.As(err, &rate) {
 		return nil
 	}
 	return err

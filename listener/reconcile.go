@@ -16,7 +16,7 @@ import (
 var errAgain = errors.New("decide again")
 
 // Reconcile does for a module what is to be done now, until there is nothing left or something has to be waited for. The error is what is in the
-// way, nil if the module is where it should be or a flip waits for its time.
+// way, nil if the module is where it should be or a flip waits for its time. It is a RateError if only time is.
 func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 	w, err := a.worker(name)
 	if err != nil {
@@ -28,7 +28,8 @@ func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	s, err := a.inbox.Look(ctx, name)
+	v, err := w.view(ctx)
+	s := v.Snapshot
 	switch {
 	case err != nil:
 		return err
@@ -38,8 +39,9 @@ func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 		return w.held(s)
 	case s.Trouble.Kind != "":
 		return fmt.Errorf("module %s: %s: %s", name, s.Trouble.Kind, s.Trouble.Error)
-	case s.Push.Waits():
-		return fmt.Errorf("module %s: push %d waits: the rate of such work is limited", name, s.Push.Asked)
+	}
+	if act := w.pace.Decide(v); act.Limited {
+		return &RateError{name, act.Why, act.At}
 	}
 	return nil
 }

@@ -64,6 +64,15 @@ type laterError struct {
 
 func (e *laterError) Error() string { return e.why }
 
+// A RateError says that something is left to be done for a module now, and when its rate allows that.
+type RateError struct {
+	Module event.Module
+	Why    string
+	At     time.Time
+}
+
+func (e *RateError) Error() string { return fmt.Sprintf("module %s: %s", e.Module, e.Why) }
+
 // A pathError is about one path; what it wraps says what is wrong.
 type pathError struct {
 	path string

@@ -61,6 +61,7 @@ func TestMain(m *testing.M) {
 //	plain SETTING…         a mirror of the rsync daemon's module debian, whose master knows nothing of mirrorbus
 //	restrict COMMAND…      the key of that sshd gets the line of authorized_keys that deploy/ssh has
 //	impostor, inject, forge  a false hub, and what it says
+//	systemd DIR            systemd for the units in a folder, which systemctl --user reaches
 //	need PROGRAM…          ends the script where a program is not
 //
 // $HOOKS is the folder deploy/hooks.
@@ -75,7 +76,7 @@ func TestScripts(t *testing.T) {
 			"rabbitmq": startRabbit, "rabbitmqctl": rabbitctl, "broker": setBroker, "sshd": startSSHD, "postfix": startPostfix, "aliases": startAliases,
 			"webserver": startNginx, "nameserver": startNamed,
 			"irc": startIRC, "ircnet": startIRCNetwork, "netsplit": split, "comes": comes, "says": says, "hears": hears,
-			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors,
+			"restrict": restrictSSHD, "ftpsync": needFtpsync, "plain": plainMirror, "runmirrors": writeRunmirrors, "systemd": startSystemd,
 			"need": func(ts *testscript.TestScript, _ bool, args []string) { testenv.Need(sceneOf(ts).t, args...) },
 		},
 		Condition: func(cond string) (bool, error) { // [command:NAME]: the program has it
@@ -123,6 +124,12 @@ type scene struct {
 	channel      string // that the reader is in
 	ircPort      int
 	network      *testenv.IRCNetwork
+}
+
+// startSystemd starts systemd for the units of a folder: systemd DIR.
+func startSystemd(ts *testscript.TestScript, _ bool, args []string) {
+	s := testenv.StartSystemd(sceneOf(ts).t, ts.MkAbs(args[0]), filepath.Join(ts.Getenv("SOCKETS"), "run"))
+	ts.Setenv("XDG_RUNTIME_DIR", s.Runtime)
 }
 
 type sceneKey struct{}

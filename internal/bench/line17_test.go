@@ -1,10 +1,13 @@
 package bench_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 )
 
 // away is line 17: a mirror has missed so many announcements, of one file each, and hears nothing: it looks at its upstream, and is up to date. Beside it
@@ -19,7 +22,7 @@ func (b *bench) away() error {
 		var ours, theirs testenv.Traffic
 		rounds := 0
 		for start := time.Now(); rounds < b.rounds && time.Since(start) < patience; rounds++ {
-			if err := p.miss(missed, rounds); err != nil {
+			if err := errors.Join(p.miss(missed, rounds), p.mayLook()); err != nil {
 				return err
 			}
 			d, t, err := p.poll()
@@ -41,6 +44,16 @@ func (b *bench) away() error {
 		b.add(row{line: "17", what: what + "bytes to the master", ours: float64(ours.Up), against: against, theirs: float64(theirs.Up), unit: byteCount, rounds: rounds})
 	}
 	return nil
+}
+
+// mayLook waits until the mirror may look as often as it needs to: it may do so ten times at once and then every ten seconds.
+func (p *poller) mayLook() error {
+	select {
+	case <-time.After(2 * pace.DefaultBudgets()[pace.WorkLook].Every):
+		return nil
+	case <-p.b.ctx.Done():
+		return context.Cause(p.b.ctx)
+	}
 }
 
 // miss announces changes of single files, one after the other.

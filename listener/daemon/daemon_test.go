@@ -17,7 +17,9 @@ import (
 	"github.com/mirrorbus/mirrorbus/internal/doctor"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
 	"github.com/mirrorbus/mirrorbus/internal/testenv"
+	"github.com/mirrorbus/mirrorbus/listener"
 	"github.com/mirrorbus/mirrorbus/listener/daemon"
+	"github.com/mirrorbus/mirrorbus/listener/pace"
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/mem"
 	"github.com/mirrorbus/mirrorbus/transports/outlet"
@@ -300,6 +302,32 @@ func TestFresh(t *testing.T) {
 	check(t, d.Agent().Reconcile(t.Context(), "m"))
 	if err := d.Fresh(t.Context(), "m"); err != nil {
 		t.Errorf("with a fresh one: %v", err)
+	}
+}
+
+// A look that was asked for is not forgotten because the rate of looks is limited: what is only there for a moment waits until it may.
+func TestRestWaitsUntilItMayLook(t *testing.T) {
+	w := newWorld(t)
+	w.put("a", "content", w.tree)
+	w.serve(time.Hour)
+	d := w.open()
+	var rate *listener.RateError
+	for range 2 * pace.DefaultBudgets()[pace.WorkLook].Burst {
+		check(t, d.Look(t.Context(), ""))
+		if err := d.Agent().Reconcile(t.Context(), "m"); errors.As(err, &rate) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rate == nil || rate.Module != "m" || time.Until(rate.At) <= 0 || time.Until(rate.At) > 10*time.Second {
+		t.Fatalf("one look after the other ends with %v", rate)
+	}
+	w.put("b", "news", w.tree)
+	w.announce("b")
+	check(t, d.Rest(t.Context(), bound))
+	if _, err := os.Stat(filepath.Join(w.mirror, "b")); err != nil {
+		t.Errorf("it rests, and the news are not here: %v", err)
 	}
 }
 

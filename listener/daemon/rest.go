@@ -36,8 +36,14 @@ func (d *Daemon) Rest(ctx context.Context, limit time.Duration) error {
 	defer cancel()
 	for {
 		var left error
+		var due time.Time // when the first is allowed to go on
 		for _, m := range d.conf.Modules {
-			left = errors.Join(left, d.agent.Reconcile(bound, event.Module(m.Name)))
+			err := d.agent.Reconcile(bound, event.Module(m.Name))
+			var rate *listener.RateError
+			if errors.As(err, &rate) && (due.IsZero() || rate.At.Before(due)) {
+				due = rate.At
+			}
+			left = errors.Join(left, err)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -46,6 +52,9 @@ func (d *Daemon) Rest(ctx context.Context, limit time.Duration) error {
 			return errors.Join(left, d.sent(ctx))
 		}
 		next, hope, err := d.nextTry(ctx)
+		if !due.IsZero() && (!hope || due.Before(next)) {
+			next, hope = due, true
+		}
 		if err != nil || !hope {
 			return errors.Join(left, err, d.sent(ctx))
 		}

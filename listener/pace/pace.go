@@ -32,6 +32,7 @@ type Action struct {
 	Do      Verb
 	Through event.Serial // Batch: the last serial of it
 	At      time.Time    // Wait: until when, zero for as long as nothing wakes the module
+	Limited bool         // Wait: there is something to do, whose rate is limited
 	Why     string
 }
 
@@ -236,7 +237,7 @@ func (p Tuning) watchPlain(v View) Action {
 // afford makes a wait of an action that the budget does not allow yet.
 func (p Tuning) afford(v View, kind string, a Action) Action {
 	if _, wait := p.Budgets[kind].Take(v.Budgets[kind], v.Now); wait > 0 {
-		return Action{Do: Wait, At: v.Now.Add(wait), Why: a.Why + "; the rate of such work is limited"}
+		return Action{Do: Wait, At: v.Now.Add(wait), Limited: true, Why: a.Why + "; the rate of such work is limited"}
 	}
 	return a
 }
