@@ -24,7 +24,7 @@ func (a *app) pollCommand() *cobra.Command {
 		Short:   "look at the upstream once, bring what is new, report, and end: for cron",
 		Long: `Does once what the agent does all the time: looks at the upstream's head, brings what is missing, and reports. For hosts without a daemon. If an agent
 runs it is told to look now, and this command ends at once; if another poll runs, or mirrorbus receive --alone, nothing is done, as that looks too.
-A look at an upstream that has nothing new is one rsync of one small file.
+A look at an upstream that has nothing new is one rsync of one small file. After ten at once a mirror looks every ten seconds at most: it is waited for.
 
 Exit status: 0 the mirror is where its upstream is; 75 something is left to be tried again, or the upstream is out of date, so that nobody can tell.`,
 		Example: "  mirrorbus poll\n  */10 * * * * mirror mirrorbus poll        (in /etc/cron.d/mirrorbus)",
