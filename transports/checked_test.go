@@ -191,6 +191,40 @@ func TestRegistryOpen(t *testing.T) {
 	}
 }
 
+// A sighted transport looks at the other side.
+type sighted struct{ fake }
+
+func (*sighted) Examine(context.Context) []transports.Finding {
+	return []transports.Finding{transports.Good("it is there")}
+}
+
+func TestExamine(t *testing.T) {
+	type config struct{ Name string }
+	open := func(err error) func(config, transports.Env) (*sighted, error) {
+		return func(config, transports.Env) (*sighted, error) { return &sighted{}, err }
+	}
+	fails := errors.New("no key")
+	blind := func(config, transports.Env) (*fake, error) { return nil, fails }
+	defaults := func() *config { return &config{} }
+	for name, c := range map[string]struct {
+		side transports.Side
+		want string
+	}{
+		"it looks":                         {transports.SideOf(defaults, open(nil)), "it is there"},
+		"it cannot be opened":              {transports.SideOf(defaults, open(fails)), "configuration"},
+		"it does not look":                 {transports.SideOf(defaults, blind), ""},
+		"there is no such side of the bus": {transports.Side{}, ""},
+	} {
+		var got string
+		for _, f := range (transports.Driver{Name: "x", Mirror: c.side}).Examine(t.Context(), transports.Mirror, &config{}, transports.Env{}) {
+			got += f.What
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestPermanent(t *testing.T) {
 	err := errors.New("no such user")
 	if transports.Permanent(nil) != nil || transports.IsPermanent(err) || !transports.IsPermanent(errors.Join(transports.Permanent(err))) {

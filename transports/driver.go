@@ -77,12 +77,16 @@ type Driver struct {
 type Side struct {
 	defaults func() any
 	open     func(config any, env Env) (Transport, error)
+	examines bool // what open makes is an Examiner
 }
 
 // SideOf is the side of a transport with configurations of type C: defaults returns a new one, and open makes a transport of one that the operator has filled.
 // open checks the configuration and touches no network.
 func SideOf[C any, T Transport](defaults func() *C, open func(C, Env) (T, error)) Side {
+	var made T
+	_, examines := any(made).(Examiner)
 	return Side{
+		examines: examines,
 		defaults: func() any { return defaults() },
 		open: func(config any, env Env) (Transport, error) {
 			c, ok := config.(*C)
@@ -135,8 +139,12 @@ type Examiner interface {
 	Examine(ctx context.Context) []Finding
 }
 
-// Examine opens a transport and has it look at the other side. One that is no Examiner has nothing to say.
+// Examine opens a transport and has it look at the other side. Of one that is no Examiner, which need not be possible to open without all that it is lent,
+// there is nothing to say.
 func (d Driver) Examine(ctx context.Context, role Role, config any, env Env) []Finding {
+	if !d.side(role).examines {
+		return nil
+	}
 	t, err := d.Open(role, config, env)
 	if err != nil {
 		return []Finding{Bad("configuration", "its text says what to change", err)}
