@@ -3,8 +3,10 @@ package testenv
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -17,7 +19,7 @@ type Systemd struct {
 	Runtime string // its XDG_RUNTIME_DIR, for systemctl --user
 }
 
-// StartSystemd starts one for the units in a folder, where it puts the few targets that all units need. runtime is a folder for its sockets, with a short path.
+// StartSystemd starts one for the units in a folder, where it puts the few that all need. runtime is a folder for its sockets, with a short path.
 // It is the only one in a mount namespace that says that the host was booted with systemd, and in a control group of its own.
 func StartSystemd(t testing.TB, units, runtime string) *Systemd {
 	t.Helper()
@@ -27,6 +29,7 @@ func StartSystemd(t testing.TB, units, runtime string) *Systemd {
 	for _, name := range []string{"basic", "default", "paths", "sockets", "timers", "shutdown", "exit"} {
 		writeFile(t, filepath.Join(units, name+".target"), "[Unit]\nDescription="+name+"\nDefaultDependencies=no\n")
 	}
+	writeFile(t, filepath.Join(units, "probe.service"), probe)
 	if err := os.MkdirAll(runtime, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +44,36 @@ func StartSystemd(t testing.TB, units, runtime string) *Systemd {
 			return err
 		},
 	}
-	return started(t, func() *Systemd { return s })
+	if err := s.start(); err != nil {
+		Unable(t, "no service manager may run: "+err.Error())
+	}
+	t.Cleanup(s.Kill)
+	if out, err := s.Control("start", "probe.service").CombinedOutput(); err != nil {
+		Unable(t, fmt.Sprintf("services may not be closed in: %v: %s", err, out))
+	}
+	return s
+}
+
+// probe is closed in as our units are.
+const probe = `[Service]
+Type=oneshot
+ExecStart=/bin/true
+ProtectSystem=strict
+ProtectHome=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+ProtectProc=invisible
+ProtectKernelLogs=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+SystemCallFilter=@system-service
+`
+
+// Control is systemctl for this manager.
+func (s *Systemd) Control(args ...string) *exec.Cmd {
+	cmd := exec.Command("systemctl", append([]string{"--user"}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+s.Runtime)
+	return cmd
 }
 
 // controlGroups makes a control group in each hierarchy that a service manager uses, and removes it, with those below it, at the end of the test. It has one

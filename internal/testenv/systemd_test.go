@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -15,9 +14,7 @@ func TestSystemdLeavesNothing(t *testing.T) {
 		writeFile(t, filepath.Join(units, "one.service"), "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >"+units+"/done'\n")
 		s := StartSystemd(t, units, runtime)
 		groups = s.argv[6:]
-		cmd := exec.Command("systemctl", "--user", "start", "one.service")
-		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+s.Runtime)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := s.Control("start", "one.service").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 		if _, err := os.Stat(filepath.Join(units, "done")); err != nil {
