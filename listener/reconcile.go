@@ -43,6 +43,9 @@ func (a *Agent) Reconcile(ctx context.Context, name event.Module) error {
 	if act := w.pace.Decide(v); act.Limited {
 		return &RateError{name, act.Why, act.At}
 	}
+	if s.Push.Waits() {
+		return fmt.Errorf("module %s: push %d waits", name, s.Push.Asked)
+	}
 	return nil
 }
 

@@ -38,14 +38,15 @@ func (s *script) Run(ctx context.Context, _ []transports.Subscription, r transpo
 	a := s.attempts[n]
 	if a.connected > 0 {
 		r.Connected()
-		time.Sleep(a.connected / 2)
-		for range a.again {
-			r.Connected()
-		}
-		select {
-		case <-time.After(a.connected / 2):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		for half := range 2 {
+			select {
+			case <-time.After(a.connected / 2):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			for range a.again * (1 - half) {
+				r.Connected()
+			}
 		}
 	}
 	return a.err
