@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,13 @@ func Dir(path string, perm fs.FileMode) Node { return Node{Path: path, Mode: fs.
 
 // File is a file with mode 0644.
 func File(path, content string) Node { return Node{Path: path, Mode: 0o644, Content: content} }
+
+// Noise is content without two parts that are alike, the same at each call: rsync has to send all of it.
+func Noise(bytes int) string {
+	b := make([]byte, bytes)
+	rand.NewChaCha8([32]byte{}).Read(b) //nolint:errcheck // it never fails
+	return string(b)
+}
 
 // Symlink is a symbolic link.
 func Symlink(path, target string) Node {

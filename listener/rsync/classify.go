@@ -20,6 +20,10 @@ func classify(code int, said string, paths []PathError) Class {
 	switch code {
 	case 0:
 		return partial(paths, full, false, "")
+	case 2:
+		if has(noBasis) {
+			return Interrupted
+		}
 	case 4:
 		if has("rejecting unrequested file-list name", "rejecting excluded file-list name") {
 			return Unrequested
@@ -56,6 +60,9 @@ func classify(code int, said string, paths []PathError) Class {
 	}
 	return Permanent
 }
+
+// noBasis is what rsync 3.5.0 says where two files went on from one beginning. Older ones call the second one's content wrong.
+const noBasis = "got a block match with no basis file"
 
 // unreached classifies what the remote shell said that did not come through to the upstream.
 func unreached(has func(...string) bool) Class {

@@ -67,7 +67,7 @@ func newRoot(link, real, temp string) (root, error) {
 	if inside {
 		r.keep = []string{filepath.Base(r.temp)}
 	}
-	for _, sub := range []string{"run", "flip", "aside/" + asideTree} {
+	for _, sub := range []string{"run", "flip", "unfinished", "aside/" + asideTree} {
 		if err := os.MkdirAll(filepath.Join(r.temp, sub), 0o700); err != nil {
 			return r, fmt.Errorf("temporary folder: %w", err)
 		}

@@ -23,10 +23,21 @@ func (r *Runner) sweep(j Job, p planned) error {
 			}
 		}
 	}
+	if j.resumes() {
+		if err := p.unconfused(); err != nil {
+			return fmt.Errorf("unfinished files: %w", err)
+		}
+	}
 	return nil
 }
 
+// emptyDir makes a folder, or empties it.
 func emptyDir(path string) error {
+	return eachIn(path, func(dir *os.Root, e fs.DirEntry) error { return dir.RemoveAll(e.Name()) })
+}
+
+// eachIn calls do for each entry of a folder, which it makes if there is none.
+func eachIn(path string, do func(dir *os.Root, e fs.DirEntry) error) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
@@ -40,7 +51,7 @@ func emptyDir(path string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := dir.RemoveAll(e.Name()); err != nil {
+		if err := do(dir, e); err != nil {
 			return err
 		}
 	}

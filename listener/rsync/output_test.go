@@ -136,6 +136,9 @@ func TestProbe(t *testing.T) {
 	if !f.DeleteMissingArgs && len(f.Warnings) == 0 {
 		t.Error("no warning about broken deletion")
 	}
+	if !f.Resumes && (strings.HasPrefix(f.Version, "3.5.") || len(f.Warnings) == 0) {
+		t.Errorf("files that are cut off do not go on: %q", f.Warnings)
+	}
 	for want, binary := range map[string]string{
 		"install rsync":    filepath.Join(t.TempDir(), "none"),
 		"not rsync from":   standIn(t, `echo "openrsync: protocol version 29"`),
@@ -165,7 +168,7 @@ func TestClasses(t *testing.T) {
 		{5, "@ERROR: chdir failed", Unavailable}, {5, "Permission denied (publickey).\nrsync: did not see server greeting", Auth}, {10, "failed to connect to x: Connection refused (111)", Busy}, {10, "getaddrinfo: x", Unavailable},
 		{10, "The server is configured to refuse --recursive", Permanent}, {11, "write failed: No space left on device (28)", DiskFull}, {11, "x", Permanent},
 		{12, "connection unexpectedly closed (81 bytes received so far)", Interrupted}, {12, "option --x has been disabled on this server", Permanent}, {14, "", Permanent}, {20, "", Interrupted},
-		{23, "", Partial}, {24, "", Vanished}, {25, "", MaxDelete}, {30, "", Timeout}, {35, "", Timeout}, {127, "", Permanent},
+		{2, "protocol incompatibility", Permanent}, {2, noBasis + ` for "/m/f"`, Interrupted}, {23, "", Partial}, {24, "", Vanished}, {25, "", MaxDelete}, {30, "", Timeout}, {35, "", Timeout}, {127, "", Permanent},
 		{12, "ssh: connect to host x port 22: Connection refused\nrsync: connection unexpectedly closed (0 bytes received so far) [Receiver]", Unavailable},
 		{12, "Host key verification failed.\nrsync: connection unexpectedly closed (0 bytes received so far) [Receiver]", Auth},
 		{255, "Permission denied (publickey).", Auth}, {255, "Host key verification failed.", Auth}, {255, "Connection refused", Unavailable},

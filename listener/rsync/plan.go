@@ -3,6 +3,7 @@ package rsync
 import (
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,17 @@ type part struct {
 type planned struct {
 	parts   []part
 	refused []PathError
+}
+
+// roots are the roots of the parts, each once.
+func (p planned) roots() iter.Seq[root] {
+	return func(yield func(root) bool) {
+		for i, part := range p.parts {
+			if (i == 0 || part.root.real != p.parts[i-1].root.real) && !yield(part.root) {
+				return
+			}
+		}
+	}
 }
 
 // plan cuts a job into parts.
@@ -160,6 +172,9 @@ func (r *Runner) argv(j Job, p part, mark string, left int) []string {
 	}
 	if !j.dry() && j.Mode != Full {
 		argv = append(argv, "--temp-dir="+p.root.tempArg(j))
+	}
+	if j.resumes() && r.cfg.Features.Resumes {
+		argv = append(argv, "--partial-dir="+p.root.unfinished())
 	}
 	if p.trust && r.cfg.Features.TrustSender {
 		argv = append(argv, "--trust-sender")

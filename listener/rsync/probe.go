@@ -27,6 +27,10 @@ type Features struct {
 	// Nanoseconds: times can be compared to the nanosecond (3.1.3 and newer).
 	Nanoseconds bool
 
+	// Resumes: a file that was cut off goes on from what is in a --partial-dir with an absolute path. Distributions' 3.2.7 with the fixes of
+	// January 2025 calls the result wrong content, so that such files come from their beginning again.
+	Resumes bool
+
 	// Warnings are for the operator.
 	Warnings []string
 }
@@ -59,12 +63,18 @@ func Probe(ctx context.Context, binary string) (f Features, err error) {
 	tries.Go(func() {
 		f.DeleteMissingArgs = f.try(ctx, dir, "existing\x00missing\x00", "--delete-missing-args") == nil && gone(filepath.Join(dir, "to", "missing"))
 	})
+	tries.Go(func() {
+		f.Resumes = f.try(ctx, dir, "begun\x00", "--partial-dir="+filepath.Join(dir, "unfinished")) == nil && gone(filepath.Join(dir, "unfinished", "begun"))
+	})
 	tries.Wait()
 	if copies != nil {
 		return f, fmt.Errorf("probe rsync: %s cannot copy from its own daemon: %w", f.Binary, copies)
 	}
 	if !f.DeleteMissingArgs {
 		f.Warnings = append(f.Warnings, "rsync "+f.Version+" has a broken --delete-missing-args; deletions take one more connection")
+	}
+	if !f.Resumes {
+		f.Warnings = append(f.Warnings, "rsync "+f.Version+" cannot go on with a file that was cut off; it is sent again from its beginning")
 	}
 	return f, context.Cause(ctx)
 }
@@ -102,9 +112,11 @@ func (f *Features) readVersion(ctx context.Context) error {
 // makeProbe makes a module, a destination and the configuration of a daemon.
 func makeProbe(dir string) error {
 	conf := "use chroot = no\n" + asRoot() + "[probe]\npath = " + filepath.Join(dir, "from") + "\n"
+	half := []byte(strings.Repeat("what has come ", 1000))
 	return errors.Join(
-		os.Mkdir(filepath.Join(dir, "from"), 0o700), os.Mkdir(filepath.Join(dir, "to"), 0o700),
+		os.Mkdir(filepath.Join(dir, "from"), 0o700), os.Mkdir(filepath.Join(dir, "to"), 0o700), os.Mkdir(filepath.Join(dir, "unfinished"), 0o700),
 		os.WriteFile(filepath.Join(dir, "from", "existing"), nil, 0o600), os.WriteFile(filepath.Join(dir, "to", "missing"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "from", "begun"), append(half, "and the rest"...), 0o600), os.WriteFile(filepath.Join(dir, "unfinished", "begun"), half, 0o600),
 		os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600),
 	)
 }

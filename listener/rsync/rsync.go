@@ -8,8 +8,8 @@
 // # Promises
 //
 //   - At most one run that changes content exists per lock file, even after the agent was killed: the lock is handed to rsync.
-//   - When Run returns, every process it started has ended and the temporary folder is empty, but for what is set aside (see Way). When the agent
-//     is killed, rsync ends by itself.
+//   - When Run returns, every process it started has ended and the temporary folder is empty, but for what is set aside (see Way) and the beginnings
+//     of files that were cut off, from which the next run goes on. When the agent is killed, rsync ends by itself.
 //   - A name that was not asked for ends the run and is an error, whatever the upstream sends.
 //   - No secret is in an argument, an error or a result.
 //

@@ -173,7 +173,11 @@ func (r *Runner) run(ctx context.Context, j Job, res *Result) *Error {
 	if failed == nil {
 		return nil
 	}
-	if err := r.sweep(j, plan); err != nil {
+	err := r.sweep(j, plan)
+	if failed.Class == DiskFull { // nobody knows whether there will be room for the rest of them
+		err = errors.Join(err, plan.forget())
+	}
+	if err != nil {
 		failed.Cause = errors.Join(failed.Cause, err)
 	}
 	return failed
@@ -187,6 +191,12 @@ func (r *Runner) do(ctx context.Context, j Job, part part, lock *os.File, res *R
 	e := r.attempt(ctx, j, part, lock, res)
 	if e != nil && j.Mode == Delete && e.forbidsDeletion() {
 		return r.deleteHere(ctx, j, part, lock, res)
+	}
+	if e != nil && e.Class == Interrupted && e.Code == 2 { // a file went on from what another of its name had begun
+		if err := emptyDir(part.root.unfinished()); err != nil {
+			return bad(Permanent, fmt.Errorf("unfinished files: %w", err))
+		}
+		e = r.attempt(ctx, j, part, lock, res)
 	}
 	if e != nil && e.Class == Unrequested && part.rejected(e) && !part.trust && r.cfg.Features.TrustSender {
 		part.trust = true // rsync took a listed name for a pattern; every name is checked here instead
