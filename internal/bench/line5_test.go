@@ -16,7 +16,7 @@ import (
 )
 
 // patience is when no further round of what takes minutes is begun.
-const patience = 10 * time.Minute
+const patience = 30 * time.Minute
 
 // everything is line 5: every path of the large module gets another time and each is announced by its name; and what the manifest of that module
 // costs, beside find -printf, which makes the lists that are used today.
