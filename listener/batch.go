@@ -27,6 +27,7 @@ type batch struct {
 	through event.Serial
 	digest  event.Digest   // of the line of serial through
 	except  []event.Serial // flips up to through that wait for their time
+	waiting []inbox.Heard  // likewise
 	rows    []inbox.Heard
 	pending []plan.Pending
 	entries int64 // names in the module, where a manifest has told anew or they were counted
@@ -100,13 +101,14 @@ func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial)
 	b := &batch{w: w, v: v, epoch: v.Epoch, confirmed: v.Confirmed >= through}
 	for _, h := range rows {
 		if h.Kind == event.Flip && w.pace.Waits(v, h.Serial) {
-			b.except = append(b.except, h.Serial)
+			b.except, b.waiting = append(b.except, h.Serial), append(b.waiting, h)
 			continue
 		}
 		set, err := envelope.PathSet(h.Set, h.Announcement.Set)
 		if err != nil {
 			return nil, fmt.Errorf("serial %d: %w", h.Serial, err)
 		}
+		set = without(set, h.Overtaken)
 		b.rows = append(b.rows, h)
 		b.pending = append(b.pending, plan.Pending{Serial: h.Serial, Kind: h.Kind, Set: set})
 		b.through, b.digest = h.Serial, h.Digest
@@ -280,8 +282,13 @@ func (b *batch) explain(ctx context.Context, cause error) error {
 func (b *batch) finish(ctx context.Context) error {
 	now := b.w.a.o.Now()
 	r := b.applied(now)
+	over, err := b.overtaken(ctx)
+	if err != nil {
+		return err
+	}
 	more, err := b.w.a.inbox.Finish(ctx, inbox.Done{
 		Module: b.w.m.Name, Epoch: b.epoch, Through: b.through, Digest: b.digest, Except: b.except, Entries: b.entries, At: now, Reports: []event.Report{r},
+		Overtaken: over,
 	})
 	if err != nil {
 		return err

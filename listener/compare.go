@@ -197,7 +197,7 @@ func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch, skewed b
 	}
 	if a.Kind == event.Flip {
 		if what, _ := pace.JudgeFlip(a.Announcement, w.a.o.Now(), skewed); what != pace.FlipNow {
-			b.except, set = append(b.except, a.Serial), nil
+			b.except, b.waiting, set = append(b.except, a.Serial), append(b.waiting, a), nil
 		}
 	}
 	if len(b.except) > 0 {

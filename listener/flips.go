@@ -3,6 +3,7 @@ package listener
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
@@ -47,7 +48,7 @@ func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.He
 	now := w.a.o.Now()
 	what, at := pace.JudgeFlip(h.Announcement, now, pace.ClockSkew(s.Head, w.pace.Skew) != 0)
 	if what == pace.FlipExpired {
-		return time.Time{}, w.flipDone(ctx, h, event.Skipped, now, fmt.Sprintf("expired at %s", at.UTC().Format(time.RFC3339)))
+		return time.Time{}, w.flipDone(ctx, s, h, event.Skipped, now, fmt.Sprintf("expired at %s", at.UTC().Format(time.RFC3339)))
 	}
 	if h.Set == nil || s.Through < h.Serial {
 		return time.Time{}, nil // what comes before it is not known: it waits for its turn
@@ -56,12 +57,21 @@ func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.He
 	if err != nil {
 		return time.Time{}, err
 	}
-	f, err := t.prepareFlip(set, w.m.Rules, w.m.mask())
+	left := without(set, h.Overtaken)
+	if what == pace.FlipNow {
+		if left, err = w.left(ctx, h, set); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if len(left) == 0 {
+		return time.Time{}, w.flipDone(ctx, s, h, event.Skipped, now, "called off: what was announced later speaks of all its paths")
+	}
+	f, err := t.prepareFlip(left, w.m.Rules, w.m.mask())
 	if err != nil {
 		return time.Time{}, err
 	}
 	if len(f.own) == 0 {
-		return time.Time{}, w.flipDone(ctx, h, event.Skipped, now, "")
+		return time.Time{}, w.flipDone(ctx, s, h, event.Skipped, now, "")
 	}
 	if f.absent != nil {
 		return time.Time{}, nil
@@ -81,7 +91,7 @@ func (w *worker) flip(ctx context.Context, t *tree, s inbox.Snapshot, h inbox.He
 		return time.Time{}, err
 	}
 	failpoint.Here("flip.synced")
-	return time.Time{}, w.flipDone(ctx, h, event.Applied, now, "")
+	return time.Time{}, w.flipDone(ctx, s, h, event.Applied, now, "")
 }
 
 // touched tells whether an announcement before h that is not done speaks of what h flips, or of something in it: then the flip would show what is
@@ -150,13 +160,21 @@ func (w *worker) flipReady(ctx context.Context, h inbox.Heard) error {
 	return nil
 }
 
-func (w *worker) flipDone(ctx context.Context, h inbox.Heard, o event.Outcome, started time.Time, why string) error {
+// flipDone notes a flip as done. s tells of those that wait.
+func (w *worker) flipDone(ctx context.Context, s inbox.Snapshot, h inbox.Heard, o event.Outcome, started time.Time, why string) error {
 	now := w.a.o.Now()
 	r := event.Report{
 		Module: h.Module, Epoch: h.Epoch, Serial: h.Serial, Outcome: o, Started: started, Took: now.Sub(started), Heard: h.At.Sub(h.Announcement.At),
 		Via: h.Via, Error: why,
 	}
-	if err := w.a.inbox.Flip(ctx, h, w.busy, now, r); err != nil {
+	var over map[event.Serial][]string
+	if o == event.Applied {
+		var err error
+		if over, err = overtaken(s.Flips, []inbox.Heard{h}); err != nil {
+			return err
+		}
+	}
+	if err := w.a.inbox.Flip(ctx, h, w.busy, now, r, over); err != nil {
 		return err
 	}
 	w.redo = w.redo || w.busy
@@ -210,7 +228,7 @@ func (w *worker) reassert(ctx context.Context, t *tree) (map[string]event.Record
 		return nil, err
 	}
 	flipped := map[string]event.Record{}
-	for _, h := range rows {
+	for _, h := range slices.Backward(rows) { // of two that speak of one path the later one counts
 		if h.Set == nil {
 			continue // an expired one, or nothing of it is ours
 		}
@@ -218,6 +236,10 @@ func (w *worker) reassert(ctx context.Context, t *tree) (map[string]event.Record
 		if err != nil {
 			return nil, err
 		}
+		if set, err = w.left(ctx, h, set); err != nil {
+			return nil, err
+		}
+		set = slices.DeleteFunc(set, func(r event.Record) bool { _, newer := flipped[r.Path]; return newer })
 		f, err := t.prepareFlip(set, w.m.Rules, w.m.mask())
 		if err != nil {
 			return nil, err

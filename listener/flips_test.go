@@ -120,7 +120,7 @@ func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
 	shown := event.Record{Op: event.Meta, Mode: event.ModeDir | 0o755, Path: "release"}
 	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, NotBefore: time.Hour}, shown)))
 	w.write(testenv.File("release/g", "y"))
-	w.send(a, w.announce(w.rec(event.Level, "release")))
+	w.send(a, w.announce(w.rec(event.Write, "release/g")))
 	<-g.started
 	ahead.Store(int64(time.Hour + time.Second))
 	w.write(testenv.File("other", "z"))
@@ -168,4 +168,74 @@ func (w *world) same2(a *listener.Agent, flipped string) {
 	if len(d) != 1 || !strings.HasPrefix(d[0], fmt.Sprintf("%q: mode", flipped)) {
 		w.t.Errorf("differs: %q, want only the mode of %s", d, flipped)
 	}
+}
+
+// A flip that waits for its time is called off by announcing the permissions that the paths shall keep. So is the part of it that a later announcement,
+// of whatever kind, speaks of. Who was away, and learns of it from the manifest, leaves it too.
+func TestATimedFlipIsCalledOff(t *testing.T) {
+	for name, off := range map[string]func(w *world, a *listener.Agent){
+		"by a flip":   func(w *world, a *listener.Agent) { w.send(a, w.flip(event.Announcement{}, "release")) },
+		"by a change": func(w *world, a *listener.Agent) { w.send(a, w.announce(w.rec(event.Meta, "release"))) },
+		"by its deletion": func(w *world, a *listener.Agent) {
+			w.must(os.RemoveAll(filepath.Join(w.up, "release")))
+			w.send(a, w.announce(event.Record{Op: event.Gone, Path: "release"}))
+		},
+		"by a later flip": func(w *world, a *listener.Agent) {
+			w.send(a, w.flip(event.Announcement{NotBefore: 50 * time.Minute}, "release"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			clock := time.Now()
+			w.now = func() time.Time { return clock }
+			w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"), testenv.Dir("other", 0o700))
+			w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"), w.rec(event.Write, "other"))
+			a := w.adopted()
+			for _, dir := range []string{"release", "other"} {
+				w.must(os.Chmod(filepath.Join(w.up, dir), 0o755))
+			}
+			w.send(a, w.flip(event.Announcement{NotBefore: 30 * time.Minute}, "release", "other"))
+			w.must(a.Reconcile(t.Context(), pub))
+			w.must(os.Chmod(filepath.Join(w.up, "release"), 0o700))
+			off(w, a)
+			w.must(a.Reconcile(t.Context(), pub))
+			clock = clock.Add(31 * time.Minute)
+			w.deliver(a, w.compose(0)) // a head of this time, or the clock would seem wrong
+			w.must(a.Reconcile(t.Context(), pub))
+			if d := testenv.Diff(t, w.up, w.dest, event.ExportDir); len(d) > 0 {
+				t.Errorf("at its time it differs: %q", d)
+			}
+			clock = clock.Add(20 * time.Minute)
+			w.deliver(a, w.compose(0))
+			w.must(a.Reconcile(t.Context(), pub))
+			w.same(a, 3)
+		})
+	}
+}
+
+// While a flip waits for its time, others that are done go on being done again, and must not take back what was announced after them.
+func TestAFlipThatIsDoneDoesNotTakeBackWhatCameAfterIt(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.Dir("release", 0o700), testenv.Dir("later", 0o700))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "later"))
+	a := w.adopted()
+	w.must(os.Chmod(filepath.Join(w.up, "later"), 0o755))
+	w.send(a, w.flip(event.Announcement{NotBefore: time.Hour}, "later"))
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o700))
+	w.send(a, w.announce(w.rec(event.Meta, "release")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same2(a, "later")
+	w.write(testenv.File("more", "x"))
+	w.send(a, w.announce(w.rec(event.Write, "more")))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same2(a, "later")
+	clock = clock.Add(time.Hour + time.Second)
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 5)
 }

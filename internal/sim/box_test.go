@@ -94,7 +94,7 @@ func feed(t *testing.T, r *rand.Rand, db *inbox.Inbox, b *box, lines []inbox.Hea
 		if row := b.find(h.Epoch, h.Serial); h.Kind != event.Flip || row == nil || row.Done || h.Epoch != b.m.Epoch {
 			return
 		}
-		err = db.Flip(t.Context(), h, false, at, event.Report{Module: module, Epoch: h.Epoch, Serial: h.Serial, Outcome: event.Applied})
+		err = db.Flip(t.Context(), h, false, at, event.Report{Module: module, Epoch: h.Epoch, Serial: h.Serial, Outcome: event.Applied}, nil)
 		b.flip(h.Epoch, h.Serial, false, at)
 	}
 	if err != nil || want != got {

@@ -17,7 +17,7 @@ func TestFlipsStayForAsLongAsABatchRuns(t *testing.T) {
 		put(t, b, inbox.Stored, two, three)
 		r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
 		for range 2 { // the second time it is done already
-			if err := b.Flip(t.Context(), two, true, start, r); err != nil {
+			if err := b.Flip(t.Context(), two, true, start, r, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -67,7 +67,7 @@ func TestFlipsAheadOfTheirTurn(t *testing.T) {
 	}
 	r.Outcome = event.Applied
 	for range 2 {
-		if err := b.Flip(t.Context(), flip, false, start, r); err != nil {
+		if err := b.Flip(t.Context(), flip, false, start, r, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestFlipThatIsDoneBeyondAGapMovesNothing(t *testing.T) {
 	missing := c.next(event.Change)
 	put(t, b, inbox.Stored, c.next(event.Flip))
 	r := event.Report{Module: mod, Epoch: epoch, Serial: 3, Outcome: event.Skipped}
-	if err := b.Flip(t.Context(), look(t, b).Flips[0], false, start, r); err != nil {
+	if err := b.Flip(t.Context(), look(t, b).Flips[0], false, start, r, nil); err != nil {
 		t.Fatal(err)
 	}
 	if s := look(t, b); s.Applied != 1 || s.Top != 3 {
@@ -125,7 +125,7 @@ func TestFlipThatWaitsHoldsTheSerialButNotTheWork(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	r := event.Report{Module: mod, Epoch: epoch, Serial: 2, Outcome: event.Applied}
-	if err := b.Flip(t.Context(), s.Flips[0], false, start, r); err != nil {
+	if err := b.Flip(t.Context(), s.Flips[0], false, start, r, nil); err != nil {
 		t.Fatal(err)
 	}
 	if s := look(t, b); s.Applied != 3 || s.Digest != three.Digest {

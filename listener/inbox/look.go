@@ -106,26 +106,49 @@ func (b *Inbox) Batch(ctx context.Context, name event.Module, through event.Seri
 		if err != nil {
 			return err
 		}
-		rows, err := tx.QueryContext(ctx, "SELECT "+heardColumns+` FROM heard WHERE module = ? AND epoch = ? AND serial > ? AND serial <= ? AND state = 'pending'
-			ORDER BY serial`, name, m.Epoch, m.Applied, through)
-		if err != nil {
-			return err
-		}
-		defer rows.Close() //nolint:errcheck // rows.Err says what matters
-		for (maxBytes > 0 || len(batch) == 0) && rows.Next() {
-			h, err := scanHeard(rows)
-			if err != nil {
-				return err
-			}
-			maxBytes -= len(h.Set) + 256
-			batch = append(batch, h)
-		}
-		return rows.Err()
+		batch, err = pendingRows(ctx, tx, name, m.Epoch, m.Applied, through, maxBytes)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("announcements of module %s: %w", name, err)
 	}
 	return batch, nil
+}
+
+func pendingRows(ctx context.Context, tx *sql.Tx, name event.Module, e event.Epoch, after, through event.Serial, maxBytes int) (all []Heard, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+heardColumns+` FROM heard WHERE module = ? AND epoch = ? AND serial > ? AND serial <= ? AND state = 'pending'
+		ORDER BY serial`, name, e, after, through)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err says what matters
+	for (maxBytes > 0 || len(all) == 0) && rows.Next() {
+		h, err := scanHeard(rows)
+		if err != nil {
+			return nil, err
+		}
+		maxBytes -= len(h.Set) + 256
+		all = append(all, h)
+	}
+	return all, rows.Err()
+}
+
+// Newer reads, of one moment, the announcements after a flip that are not done, in order and as Batch does, and the flip's own Overtaken.
+func (b *Inbox) Newer(ctx context.Context, h Heard, maxBytes int) (rows []Heard, overtaken map[string]bool, err error) {
+	err = b.tx(ctx, func(tx *sql.Tx) error {
+		var stored []byte
+		err := tx.QueryRowContext(ctx, "SELECT overtaken FROM heard WHERE module = ? AND epoch = ? AND serial = ?", h.Module, h.Epoch, h.Serial).Scan(&stored)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		overtaken = names(stored)
+		rows, err = pendingRows(ctx, tx, h.Module, h.Epoch, h.Serial, event.MaxSerial, maxBytes)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("announcements of module %s after %d: %w", h.Module, h.Serial, err)
+	}
+	return rows, overtaken, nil
 }
 
 // Flipped reads the flips that were done ahead of their turn and whose turn has not come, in order.

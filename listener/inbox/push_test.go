@@ -71,7 +71,7 @@ func TestPushesInOlderState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"DROP TABLE push", "UPDATE component SET version = 1 WHERE name = 'inbox'"} {
+	for _, text := range []string{"DROP TABLE push", "ALTER TABLE heard DROP COLUMN overtaken", "UPDATE component SET version = 1 WHERE name = 'inbox'"} {
 		if _, err := db.Exec(text); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -48,6 +49,8 @@ type Heard struct {
 	Via    string       // the transport, or "journal"
 	Done   bool         // perhaps ahead of its turn
 	Ready  bool         // a flip whose "ready" was reported
+
+	Overtaken map[string]bool // a flip's paths that what was announced after it, and is done, states anew; nil for none
 }
 
 // A Head is the newest head that was heard.
@@ -114,16 +117,29 @@ func module(ctx context.Context, tx *sql.Tx, name event.Module) (Module, error) 
 	return m, nil
 }
 
-const heardColumns = `line, digest, paths, at, via, state, ready`
+// names reads what is stored as overtaken.
+func names(stored []byte) map[string]bool {
+	if len(stored) == 0 {
+		return nil
+	}
+	all := map[string]bool{}
+	for name := range bytes.SplitSeq(bytes.TrimSuffix(stored, []byte{0}), []byte{0}) {
+		all[string(name)] = true
+	}
+	return all
+}
+
+const heardColumns = `line, digest, paths, at, via, state, ready, overtaken`
 
 func scanHeard(row scanner) (Heard, error) {
 	var h Heard
-	var digest []byte
+	var digest, overtaken []byte
 	var at int64
 	var state string
-	if err := row.Scan(&h.Line, &digest, &h.Set, &at, &h.Via, &state, &h.Ready); err != nil {
+	if err := row.Scan(&h.Line, &digest, &h.Set, &at, &h.Via, &state, &h.Ready, &overtaken); err != nil {
 		return h, err
 	}
+	h.Overtaken = names(overtaken)
 	h.At, h.Done = fromStamp(at), state == "done"
 	copy(h.Digest[:], digest)
 	s, err := event.Read(h.Line)

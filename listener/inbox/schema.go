@@ -69,4 +69,6 @@ CREATE TABLE push (
 ) STRICT;
 `, `
 ALTER TABLE push ADD COLUMN asked_hops INTEGER NOT NULL DEFAULT 0; -- the newest that asks for content and is to be passed on
+`, `
+ALTER TABLE heard ADD COLUMN overtaken BLOB NOT NULL DEFAULT x''; -- of a flip that is not done, or ahead of its turn: its paths that what was announced and done after it states anew, each ended by NUL
 `}

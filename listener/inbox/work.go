@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,8 @@ type Done struct {
 	Entries int64          // names in the module now, 0 if not known anew
 	At      time.Time
 	Reports []event.Report
+
+	Overtaken map[event.Serial][]string // paths of earlier flips that the batch states anew, see Heard.Overtaken
 }
 
 // Finish notes a batch as done, moves the applied serial to the end of the unbroken row of what is done, puts the reports into the outbox, forgets
@@ -38,7 +41,7 @@ func (b *Inbox) Finish(ctx context.Context, d Done) (more bool, err error) {
 		if m.Epoch == d.Epoch && d.Through < m.Applied {
 			return fmt.Errorf("serial %d is below the applied %d", d.Through, m.Applied)
 		}
-		if err := markDone(ctx, tx, d); err != nil {
+		if err := errors.Join(markDone(ctx, tx, d), overtake(ctx, tx, d.Module, d.Epoch, d.Overtaken)); err != nil {
 			return err
 		}
 		var before event.Digest
@@ -79,6 +82,30 @@ func markDone(ctx context.Context, tx *sql.Tx, d Done) error {
 	return err
 }
 
+// overtake notes the paths of flips that something newer states anew.
+func overtake(ctx context.Context, tx *sql.Tx, module event.Module, epoch event.Epoch, paths map[event.Serial][]string) error {
+	for serial, paths := range paths {
+		var stored []byte
+		err := tx.QueryRowContext(ctx, "SELECT overtaken FROM heard WHERE module = ? AND epoch = ? AND serial = ?", module, epoch, serial).Scan(&stored)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		have := names(stored)
+		for _, path := range paths {
+			if !have[path] {
+				stored = append(append(stored, path...), 0)
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE heard SET overtaken = ? WHERE module = ? AND epoch = ? AND serial = ?", stored, module, epoch, serial); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // advance moves the applied serial over what is done next to it, stores it, trims and reports.
 func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time, reports []event.Report) error {
 	rows, err := above(ctx, tx, *m)
@@ -104,7 +131,7 @@ func (b *Inbox) advance(ctx context.Context, tx *sql.Tx, m *Module, at time.Time
 
 // above are the announcements after the applied one, without path sets.
 func above(ctx context.Context, tx *sql.Tx, m Module) ([]Heard, error) {
-	return query(ctx, tx, scanHeard, "SELECT line, digest, NULL, at, via, state, ready FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
+	return query(ctx, tx, scanHeard, "SELECT line, digest, NULL, at, via, state, ready, x'' FROM heard WHERE module = ? AND epoch = ? AND serial > ? ORDER BY serial LIMIT ?",
 		m.Name, m.Epoch, m.Applied, maxRow)
 }
 
@@ -126,8 +153,8 @@ func pending(ctx context.Context, tx *sql.Tx, m Module) (more bool, err error) {
 }
 
 // Flip notes that a flip was done, perhaps ahead of its turn. With stay, which is for as long as a batch runs that might undo it, the applied serial does
-// not move before Advance or Finish is called: the flip is among the Flipped until then.
-func (b *Inbox) Flip(ctx context.Context, h Heard, stay bool, at time.Time, r event.Report) error {
+// not move before Advance or Finish is called: the flip is among the Flipped until then. overtaken is as in Done.
+func (b *Inbox) Flip(ctx context.Context, h Heard, stay bool, at time.Time, r event.Report, overtaken map[event.Serial][]string) error {
 	err := b.tx(ctx, func(tx *sql.Tx) error {
 		set := "state = 'done'"
 		if r.Outcome == event.Skipped {
@@ -136,6 +163,11 @@ func (b *Inbox) Flip(ctx context.Context, h Heard, stay bool, at time.Time, r ev
 		m, changed, err := mark(ctx, tx, h, set)
 		switch {
 		case err != nil || !changed:
+			return err
+		}
+		err = overtake(ctx, tx, h.Module, h.Epoch, overtaken)
+		switch {
+		case err != nil:
 			return err
 		case stay:
 			return b.report(ctx, tx, m, r)
