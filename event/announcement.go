@@ -18,6 +18,7 @@ type Announcement struct {
 	Count  int       // records in the path set; Change only
 
 	NotBefore time.Duration // Flip only: not to be applied earlier than this after At; whole seconds
+	Was       uint32        // Flip with NotBefore only: the permissions that the master's paths keep until then, so that a change that states them corrects nothing; 0: not said
 	Expires   time.Duration // Flip only: not to be applied later than this after At; 0 means never
 }
 
@@ -30,6 +31,9 @@ func (a Announcement) Text() []byte {
 	t.add("set", a.Set).add("prev", a.Prev)
 	if a.Kind == Flip && a.NotBefore > 0 {
 		t.add("nb", int64(a.NotBefore/time.Second))
+		if a.Was > 0 {
+			t.add("was", strconv.FormatUint(uint64(a.Was), 8))
+		}
 	}
 	if a.Kind == Flip && a.Expires > 0 {
 		t.add("exp", int64(a.Expires/time.Second))
@@ -51,7 +55,7 @@ func parseAnnouncement(k Kind, f fields) (Announcement, error) {
 	if k == Change {
 		steps = append(steps, field(f, "n", parseCount, &a.Count))
 	} else {
-		steps = append(steps, optional(f, "nb", parseSeconds, &a.NotBefore), optional(f, "exp", parseSeconds, &a.Expires))
+		steps = append(steps, optional(f, "nb", parseSeconds, &a.NotBefore), optional(f, "was", parsePermissions, &a.Was), optional(f, "exp", parseSeconds, &a.Expires))
 	}
 	for _, err := range steps {
 		if err != nil {
@@ -65,6 +69,8 @@ func parseAnnouncement(k Kind, f fields) (Announcement, error) {
 		return Announcement{}, malformed("serial %d with prev=%s: the first announcement of an epoch, and only it, has none", a.Serial, a.Prev)
 	case k == Flip && a.Set.IsZero():
 		return Announcement{}, malformed("a flip without a path set")
+	case a.Was != 0 && a.NotBefore == 0:
+		return Announcement{}, malformed("was=%o in a flip that does not wait", a.Was)
 	case a.Expires > 0 && a.Expires <= a.NotBefore:
 		return Announcement{}, malformed("flip expires before it may be applied")
 	}
@@ -80,6 +86,14 @@ func parseSeconds(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%.20q: must be seconds from 1 to %d", s, int64(maxSeconds))
 	}
 	return time.Duration(n) * time.Second, nil
+}
+
+func parsePermissions(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 8, 12)
+	if err != nil || n == 0 || strconv.FormatUint(n, 8) != s {
+		return 0, fmt.Errorf("%.20q: must be permissions in octal from 1 to 7777", s)
+	}
+	return uint32(n), nil
 }
 
 func parseCount(s string) (int, error) {

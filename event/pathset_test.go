@@ -71,6 +71,7 @@ func TestCompactLinesFitOneIRCMessage(t *testing.T) {
 	for _, m := range []event.Texter{
 		event.Announcement{Kind: event.Change, Module: module, Epoch: "00000000", Serial: event.MaxSerial, At: vectorTime, Count: event.MaxRecords, Set: d, Prev: d},
 		event.Announcement{Kind: event.Flip, Module: module, Epoch: "00000000", Serial: event.MaxSerial, At: vectorTime, Set: d, Prev: d, NotBefore: 86400e9, Expires: 864000e9},
+		event.Announcement{Kind: event.Flip, Module: module[:54], Epoch: "00000000", Serial: event.MaxSerial, At: vectorTime, Set: d, Prev: d, NotBefore: 86400e9, Was: 0o7777, Expires: 864000e9},
 		event.Head{Module: module, Epoch: "00000000", Serial: event.MaxSerial, At: vectorTime, TTL: 9999e9, Last: d, Manifest: d},
 		event.Head{Module: module, Epoch: "00000000", Serial: event.MaxSerial, At: vectorTime, TTL: event.MaxHold, Last: d, Manifest: d, Hold: event.MaxHold},
 	} {

@@ -28,7 +28,7 @@ var (
 )
 
 // count draws a number from lo to hi, often small.
-func count[T ~int | ~int64 | ~uint64](t *rapid.T, what string, lo, hi uint64) T {
+func count[T ~int | ~uint32 | ~int64 | ~uint64](t *rapid.T, what string, lo, hi uint64) T {
 	if rapid.Bool().Draw(t, what+" is small") {
 		hi = min(hi, lo+10)
 	}
@@ -48,6 +48,9 @@ func drawAnnouncement(t *rapid.T) event.Announcement {
 	if rapid.Bool().Draw(t, "flip") {
 		a.Kind = event.Flip
 		a.NotBefore = count[time.Duration](t, "not before", 0, uint64(century/time.Second)-1) * time.Second
+		if a.NotBefore > 0 {
+			a.Was = count[uint32](t, "was", 0, 0o7777)
+		}
 		if rapid.Bool().Draw(t, "expires") {
 			a.Expires = count[time.Duration](t, "expires", uint64(a.NotBefore/time.Second)+1, uint64(century/time.Second)) * time.Second
 		}

@@ -77,6 +77,8 @@ func lineVectors(t *testing.T) []vector {
 	change := event.Announcement{Kind: event.Change, Module: "fedora", Epoch: "7c1e9f02", Serial: 1042, At: vectorTime, Count: 1482, Set: set, Prev: prev}
 	flip := change
 	flip.Kind, flip.NotBefore, flip.Expires = event.Flip, time.Hour, 24*time.Hour
+	closed := flip
+	closed.Was = 0o750
 	head := event.Head{Module: "fedora", Epoch: "7c1e9f02", Serial: 1042, At: vectorTime, TTL: 15 * time.Minute, Last: prev, Manifest: set}
 	hold := head
 	hold.Hold = 2 * time.Hour
@@ -101,6 +103,7 @@ func lineVectors(t *testing.T) []vector {
 			seal(edit(edit(change, "serial=1042", "serial=1"), "prev="+prev.String(), "prev=-"), masterKey)},
 		{"valid-change-without-set", "Anything may have changed: the manifest tells.", "ok", seal(edit(change, "set="+set.String(), "set=-"), masterKey)},
 		{"valid-flip", "A release that shows itself an hour after it was announced, or not at all a day later.", "ok", seal(flip, masterKey)},
+		{"valid-flip-was", "The same, of paths that the master itself keeps at 0750 until then.", "ok", seal(closed, masterKey)},
 		{"valid-head", "The module is at serial 1042.", "ok", seal(head, masterKey)},
 		{"valid-head-hold", "The tree is half made: mirrors bring nothing for two hours, or until another head or a change comes.", "ok", seal(hold, masterKey)},
 		{"valid-report", "A mirror says why it is not there yet; the text is percent-encoded.", "ok", seal(report, mirrorKey)},
@@ -132,6 +135,8 @@ func lineVectors(t *testing.T) []vector {
 		{"malformed-prev-of-first", "Serial 1 with a line before it.", "malformed", seal(edit(change, "serial=1042", "serial=1"), masterKey)},
 		{"malformed-no-prev", "A later serial without a line before it.", "malformed", seal(edit(change, "prev="+prev.String(), "prev=-"), masterKey)},
 		{"malformed-flip-expires-first", "", "malformed", seal(edit(flip, "exp=86400", "exp=60"), masterKey)},
+		{"malformed-flip-was-no-octal", "", "malformed", seal(edit(closed, "was=750", "was=0750"), masterKey)},
+		{"malformed-flip-was-at-once", "What does not wait has no such time.", "malformed", seal(edit(closed, " nb=3600", ""), masterKey)},
 		{"malformed-flip-without-set", "", "malformed", seal(edit(flip, "set="+set.String(), "set=-"), masterKey)},
 		{"malformed-head-without-last", "", "malformed", seal(edit(head, "last="+prev.String(), "last=-"), masterKey)},
 		{"malformed-hold-zero", "", "malformed", seal(edit(hold, "hold=7200", "hold=0"), masterKey)},

@@ -182,6 +182,9 @@ func (w *worker) flipDone(ctx context.Context, s inbox.Snapshot, h inbox.Heard, 
 	w.a.o.Reported()
 	w.exportEntries(ctx, h)
 	token(w.wake)
+	if len(over) > 0 {
+		token(w.wakeFlips) // to leave those that it called off
+	}
 	return nil
 }
 

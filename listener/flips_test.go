@@ -214,6 +214,62 @@ func TestATimedFlipIsCalledOff(t *testing.T) {
 	}
 }
 
+// A flip is called off at once, though a batch runs.
+func TestATimedFlipIsCalledOffBesideABatch(t *testing.T) {
+	w := newWorld(t)
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.must(w.adopted().Close())
+	var g *gated
+	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); o.Modules[0].Runner = g })
+	start(t, a)
+	w.write(testenv.File("other", "y"))
+	w.send(a, w.announce(w.rec(event.Write, "other")))
+	<-g.started
+	shown := w.rec(event.Meta, "release")
+	shown.Mode = event.ModeDir | 0o755
+	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, NotBefore: time.Hour, Was: 0o700}, shown)))
+	w.waitFor(a, "the flip waits", func(s listener.ModuleStatus) bool { return s.FlipsWait == 1 && w.count(a, event.Ready) == 1 })
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	w.waitFor(a, "called off", func(s listener.ModuleStatus) bool { return s.FlipsWait == 0 && w.count(a, event.Skipped) == 1 })
+	close(g.letGo)
+	w.waitFor(a, "applied", func(s listener.ModuleStatus) bool { return s.Applied == 4 })
+	w.same(a, 4)
+}
+
+// The master itself keeps a directory closed until the time: what is announced in it, or of it as it is, neither shows it early nor calls the flip off.
+func TestATimedFlipOfWhatTheMasterKeepsClosed(t *testing.T) {
+	w := newWorld(t)
+	clock := time.Now()
+	w.now = func() time.Time { return clock }
+	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
+	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	a := w.adopted()
+	shown := w.rec(event.Meta, "release")
+	shown.Mode = event.ModeDir | 0o755
+	w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, NotBefore: 30 * time.Minute, Was: 0o700}, shown)))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.write(testenv.File("release/g", "y"))
+	for _, r := range []event.Record{w.rec(event.Write, "release/g"), w.rec(event.Level, "release"), w.rec(event.Meta, "release")} {
+		w.send(a, w.announce(r))
+		w.must(a.Reconcile(t.Context(), pub))
+		if d := testenv.Diff(t, w.up, w.dest, event.ExportDir); len(d) > 0 {
+			t.Errorf("before its time it differs: %q", d)
+		}
+	}
+	if s := w.status(a); s.FlipsWait != 1 {
+		t.Errorf("%+v", s)
+	}
+	clock = clock.Add(31 * time.Minute)
+	w.deliver(a, w.compose(0))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same2(a, "release")
+	w.must(os.Chmod(filepath.Join(w.up, "release"), 0o755))
+	w.send(a, w.flip(event.Announcement{}, "release"))
+	w.must(a.Reconcile(t.Context(), pub))
+	w.same(a, 6)
+}
+
 // While a flip waits for its time, others that are done go on being done again, and must not take back what was announced after them.
 func TestAFlipThatIsDoneDoesNotTakeBackWhatCameAfterIt(t *testing.T) {
 	w := newWorld(t)

@@ -18,13 +18,14 @@ import (
 // A correction is what a number of announcements say about the paths of flips before them.
 type correction struct {
 	flipped map[string]bool     // by a flip, which has a time of its own
-	modes   map[string][]uint32 // by a change; 0 where it does not say which
+	modes   map[string][]uint32 // by a change; 0 where it does not say which, or the path is gone
 	levels  map[string]bool     // directories whose entries are spoken of
 	trees   map[string]bool     // directories of which all below is spoken of
+	gone    map[string]bool     // that are gone, or have another name
 }
 
 func newCorrection() *correction {
-	return &correction{flipped: map[string]bool{}, modes: map[string][]uint32{}, levels: map[string]bool{}, trees: map[string]bool{}}
+	return &correction{flipped: map[string]bool{}, modes: map[string][]uint32{}, levels: map[string]bool{}, trees: map[string]bool{}, gone: map[string]bool{}}
 }
 
 // hear adds an announcement, if its path set is here.
@@ -37,30 +38,41 @@ func (c *correction) hear(h inbox.Heard) error {
 		return fmt.Errorf("serial %d: %w", h.Serial, err)
 	}
 	for _, r := range set {
-		switch {
-		case h.Kind == event.Flip:
+		if h.Kind == event.Flip {
 			c.flipped[r.Path] = true
 			continue
-		case r.Op == event.Level:
+		}
+		switch r.Op {
+		case event.Level:
 			c.levels[r.Path] = true
-		case r.Spans():
+		case event.Tree:
 			c.trees[r.Path] = true
+		case event.Gone:
+			c.gone[r.Path] = true
+		case event.Renamed:
+			c.gone[r.Path], c.gone[r.From] = true, true
 		}
 		c.modes[r.Path] = append(c.modes[r.Path], r.Mode)
-		if r.From != "" {
-			c.modes[r.From], c.trees[r.From] = append(c.modes[r.From], 0), true
-		}
 	}
 	return nil
 }
 
-// of tells whether a flip's record counts no longer. A change that gives the path the same mode as the flip confirms it.
-func (c *correction) of(r event.Record) bool {
-	if c.flipped[r.Path] || c.levels[parentOf(r.Path)] || slices.ContainsFunc(c.modes[r.Path], func(mode uint32) bool { return mode != r.Mode }) {
+// of tells whether a record of the flip counts no longer. A change that gives the path the mode that it gets by the flip, or is said to have until then,
+// corrects nothing.
+func (c *correction) of(flip event.Announcement, r event.Record) bool {
+	same := []uint32{r.Mode}
+	if flip.Was != 0 {
+		same = append(same, r.Mode&^0o7777|flip.Was, 0)
+	}
+	above := parentOf(r.Path)
+	switch {
+	case c.flipped[r.Path], c.gone[r.Path], flip.Was == 0 && c.levels[above]:
+		return true
+	case slices.ContainsFunc(c.modes[r.Path], func(mode uint32) bool { return !slices.Contains(same, mode) }):
 		return true
 	}
-	for p := parentOf(r.Path); p != ""; p = parentOf(p) {
-		if c.trees[p] {
+	for ; above != ""; above = parentOf(above) {
+		if c.gone[above] || flip.Was == 0 && c.trees[above] {
 			return true
 		}
 	}
@@ -87,7 +99,7 @@ func (w *worker) left(ctx context.Context, h inbox.Heard, set event.PathSet) (ev
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(set), func(r event.Record) bool { return overtaken[r.Path] || later.of(r) }), nil
+	return slices.DeleteFunc(slices.Clone(set), func(r event.Record) bool { return overtaken[r.Path] || later.of(h.Announcement, r) }), nil
 }
 
 // overtaken are the paths of flips that this batch corrects, and that are not behind the mirror when it is done: those that wait for their time, and what is
@@ -132,7 +144,7 @@ func overtaken(flips, by []inbox.Heard) (map[event.Serial][]string, error) {
 			return nil, fmt.Errorf("serial %d: %w", f.Serial, err)
 		}
 		for _, r := range set {
-			if later.of(r) {
+			if later.of(f.Announcement, r) {
 				over[f.Serial] = append(over[f.Serial], r.Path)
 			}
 		}

@@ -21,6 +21,7 @@ type Request struct {
 	Flip      bool          `json:"flip,omitempty"`
 	NotBefore time.Time     `json:"not_before,omitzero"` // flips only
 	Expires   time.Time     `json:"expires,omitzero"`    // flips only
+	Mode      uint32        `json:"mode,omitempty"`      // flips with NotBefore only: the permissions that the paths get then, 0 for those they have now
 	DryRun    bool          `json:"dry_run,omitempty"`
 	AsFound   bool          `json:"as_found,omitempty"`  // names are what may have changed: what is gone is announced so, what mirrors do not take is left out
 	Source    string        `json:"source,omitempty"`    // by what it is asked, for the log

@@ -89,6 +89,7 @@ func (p *Publisher) publishOnce(ctx context.Context, m ModuleConfig, r Request) 
 	if e.NotBefore, e.Expires, err = p.window(r); err != nil {
 		return Published{}, err
 	}
+	e.Was = found.was
 	if r.DryRun {
 		done.Set = Describe(found.set)
 	}
@@ -136,7 +137,8 @@ type resolved struct {
 	set       event.PathSet // nil: look at the manifest
 	condensed bool
 	leftOut   int
-	ahead     bool // an index is no more the version that is announced
+	was       uint32 // the permissions that the paths of a flip keep until its time, see Request.Mode
+	ahead     bool   // an index is no more the version that is announced
 }
 
 func (r resolved) nothing() bool { return r.set != nil && len(r.set) == 0 }
@@ -170,6 +172,11 @@ func (p *Publisher) resolve(ctx context.Context, m ModuleConfig, r Request) (res
 	}
 	if err != nil {
 		return resolved{}, explain(err)
+	}
+	if r.Mode != 0 {
+		if done.was, err = withMode(done.set, r.Mode); err != nil {
+			return resolved{}, err
+		}
 	}
 	switch condensed, ok := done.set.Condense(m.PerDirectory, m.MaxPaths); {
 	case len(done.set) == 0:
@@ -211,6 +218,25 @@ func (r Request) checked() ([]Name, error) {
 	return names, nil
 }
 
+// withMode gives the records of a flip the permissions that their paths are to get, and returns those that they have.
+func withMode(set event.PathSet, mode uint32) (was uint32, err error) {
+	for i, r := range set {
+		switch has := r.Mode & 0o7777; {
+		case r.Mode&event.ModeType == event.ModeLink:
+			return 0, fault.With(fmt.Errorf("path %q is a symbolic link, which has no permissions", r.Path), fault.Usage, "name what it leads to")
+		case has == mode:
+			return 0, fault.With(fmt.Errorf("path %q has the permissions %04o already", r.Path, mode), fault.Usage, "leave the master's tree as it is until that time")
+		case has == 0 || i > 0 && has != was:
+			return 0, fault.With(fmt.Errorf("path %q has the permissions %04o, others in this flip have %04o", r.Path, has, was), fault.Usage,
+				"announce those that are alike, and not 0000, together")
+		default:
+			was = has
+		}
+		set[i].Mode = r.Mode&^0o7777 | mode
+	}
+	return was, nil
+}
+
 // window turns a flip's times into what the announcement carries: counted from now in whole seconds.
 func (p *Publisher) window(r Request) (notBefore, expires time.Duration, err error) {
 	if !r.Flip {
@@ -222,6 +248,10 @@ func (p *Publisher) window(r Request) (notBefore, expires time.Duration, err err
 	now := p.Now().Truncate(time.Second)
 	if r.NotBefore.After(now) {
 		notBefore = r.NotBefore.Sub(now).Round(time.Second)
+	}
+	if r.Mode != 0 && (notBefore <= 0 || r.Mode > 0o7777) {
+		return 0, 0, fault.With(fmt.Errorf("permissions %o for a flip that does not wait for a time to come", r.Mode), fault.Usage,
+			"change them on the master and announce that; what is to change later needs the time")
 	}
 	if !r.Expires.IsZero() {
 		expires = r.Expires.Sub(now).Round(time.Second)

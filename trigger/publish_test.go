@@ -130,21 +130,26 @@ func TestFlipWindow(t *testing.T) {
 	for _, c := range []struct {
 		name               string
 		notBefore, expires time.Time
+		mode               uint32
 		wait, until        time.Duration
 		fault              string
 	}{
-		{"at once, for ever", time.Time{}, time.Time{}, 0, 0, ""},
-		{"later", at(time.Hour), at(2 * time.Hour), time.Hour, 2 * time.Hour, ""},
-		{"its time is past", at(-time.Hour), at(time.Hour), 0, time.Hour, ""},
-		{"expires as it begins", at(time.Hour), at(time.Hour), 0, 0, "before it may be applied"},
-		{"has expired", time.Time{}, at(-time.Second), 0, 0, "before it may be applied"},
-		{"expires within the second", time.Time{}, at(400 * time.Millisecond), 0, 0, "before it may be applied"},
+		{"at once, for ever", time.Time{}, time.Time{}, 0, 0, 0, ""},
+		{"later", at(time.Hour), at(2 * time.Hour), 0, time.Hour, 2 * time.Hour, ""},
+		{"its time is past", at(-time.Hour), at(time.Hour), 0, 0, time.Hour, ""},
+		{"opened then", at(time.Hour), time.Time{}, 0o755, time.Hour, 0, ""},
+		{"opened now", time.Time{}, time.Time{}, 0o755, 0, 0, "does not wait for a time to come"},
+		{"open already", at(time.Hour), time.Time{}, 0o644, 0, 0, "has the permissions 0644 already"},
+		{"no permissions", at(time.Hour), time.Time{}, 0o17777, 0, 0, "permissions 17777"},
+		{"expires as it begins", at(time.Hour), at(time.Hour), 0, 0, 0, "before it may be applied"},
+		{"has expired", time.Time{}, at(-time.Second), 0, 0, 0, "before it may be applied"},
+		{"expires within the second", time.Time{}, at(400 * time.Millisecond), 0, 0, 0, "before it may be applied"},
 	} {
 		m := newMaster(t)
 		m.write("a")
 		p, parts := m.publisher(now)
 		r := request("a")
-		r.Flip, r.NotBefore, r.Expires = true, c.notBefore, c.expires
+		r.Flip, r.NotBefore, r.Expires, r.Mode = true, c.notBefore, c.expires, c.mode
 		for _, r.DryRun = range []bool{true, false} {
 			done, err := p.Publish(t.Context(), r)
 			refused(t, c.name, err, fault.Usage, c.fault)
@@ -159,6 +164,9 @@ func TestFlipWindow(t *testing.T) {
 		check(t, err)
 		if a.Announcement.Kind != event.Flip || a.Announcement.NotBefore != c.wait || a.Announcement.Expires != c.until {
 			t.Errorf("%s: journalled %+v", c.name, a.Announcement)
+		}
+		if (a.Announcement.Was == 0o644) != (c.mode != 0) {
+			t.Errorf("%s: it was %o", c.name, a.Announcement.Was)
 		}
 	}
 }

@@ -24,6 +24,7 @@ type publishOptions struct {
 	asFound   bool
 	flip      bool
 	notBefore string
+	mode      string
 	expires   time.Duration
 	dryRun    bool
 	wait      string
@@ -58,13 +59,16 @@ A name that really begins like that is written ./NAME.
 
 All of a list is read before anything is announced; a line that is not understood is an error. What tools print was true when they did, so names of all
 formats but the first are announced --as-found: as they are now, what is gone as gone. createrepo_c and aptly print no such list: mirrorbus scan finds
-what they changed. Ready-made hooks are in deploy/hooks.`,
+what they changed. Ready-made hooks are in deploy/hooks.
+
+A flip with --not-before is called off, until its time, by another announcement of its paths: publish --flip PATH says that they stay as they are. With --mode
+the master's tree stays closed until then too; else what is announced meanwhile below a directory that is open on the master opens it on mirrors.`,
 		Example: `  mirrorbus publish fedora releases/43/README releases/43/Everything/x86_64/os/repodata
   mirrorbus publish fedora --wait=all --timeout 5m -- updates/43 -updates/42
   find . -newer .stamp -type f -print0 | mirrorbus publish fedora --from - -0
   rsync -ai --delete build/ /srv/fedora/updates/ >changes && mirrorbus publish fedora --from changes --format itemize --base updates
   git diff --name-status -z ORIG_HEAD HEAD | mirrorbus publish docs --from - --format git
-  mirrorbus publish fedora --flip releases/43 --not-before 2026-11-24T14:00:00Z`,
+  mirrorbus publish fedora --flip releases/43 --mode 0755 --not-before 2026-11-24T14:00:00Z`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !c.Flags().Changed("as-found") {
@@ -81,6 +85,7 @@ what they changed. Ready-made hooks are in deploy/hooks.`,
 	c.Flags().BoolVar(&o.asFound, "as-found", false, "names are of what may have changed: announce them as they are now, what is gone as gone, and nothing if nothing is left")
 	c.Flags().BoolVar(&o.flip, "flip", false, "only metadata changed, of content that mirrors have: overtakes everything else")
 	c.Flags().StringVar(&o.notBefore, "not-before", "", "with --flip: mirrors apply it at `TIME` (RFC 3339), not earlier")
+	c.Flags().StringVar(&o.mode, "mode", "", "with --not-before: the permissions that the paths get then, in `OCTAL`; without it those that they have now")
 	c.Flags().DurationVar(&o.expires, "expires", 24*time.Hour, "with --flip: mirrors that cannot apply it for this `LONG` after its time leave it")
 	c.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be announced")
 	c.Flags().StringVar(&o.wait, "wait", "", "wait until `N` mirrors, or all that are not away, have applied it")
@@ -165,6 +170,9 @@ func (o publishOptions) schedule(req *trigger.Request) error {
 		if o.notBefore != "" {
 			return usage(errors.New("--not-before without --flip"), "only a flip can wait for its time")
 		}
+		if o.mode != "" {
+			return usage(errors.New("--mode without --flip"), "it is for a flip that waits for its time")
+		}
 		return nil
 	}
 	req.Flip = true
@@ -174,6 +182,13 @@ func (o publishOptions) schedule(req *trigger.Request) error {
 			return usage(fmt.Errorf("--not-before %q: %w", o.notBefore, err), "for example 2026-11-24T14:00:00Z")
 		}
 		req.NotBefore = at
+	}
+	if o.mode != "" {
+		mode, err := strconv.ParseUint(o.mode, 8, 12)
+		if err != nil || mode == 0 {
+			return usage(fmt.Errorf("--mode %q: not permissions in octal", o.mode), "for example 0755")
+		}
+		req.Mode = uint32(mode)
 	}
 	from := time.Now()
 	if req.NotBefore.After(from) {

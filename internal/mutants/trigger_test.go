@@ -15,6 +15,7 @@ var ofTrigger = []mutant{
 	{"publish returns before the commit", "trigger/journal/append.go", "\tj.enqueue(r)\n", "\tj.enqueue(r)\n\tgo func() { j.lead <- struct{}{}; j.commit(context.WithoutCancel(ctx), j.takeQueue()); <-j.lead }()\n\tif len(e.Set) > 0 { return Appended{}, nil }\n",
 		"trigger/journal", "TestAppendAndRead|TestCrashingMaster|TestKill9"},
 	{"a journal restored from a backup goes on", "trigger/journal/exporter.go", `case head.Serial > st.Serial:`, `case head.Serial > st.Serial+1000:`, "trigger/journal", "TestRestoredBackup"},
+	{"a manifest is ahead of a flip's time", "trigger/journal/export.go", `if s.Announcement.NotBefore > 0 {`, `if s.Announcement.NotBefore > 1<<60 {`, "trigger/journal", "TestManifestIsNotAheadOfTime"},
 	{"the head is exported before the entries", "trigger/journal/exporter.go", "if err := e.putEntries(ctx, st, head); err != nil {",
 		"if err := e.putHead(st, head); err != nil {\n\t\treturn st, e.w, err\n\t}\n\tif err := e.putEntries(ctx, st, head); err != nil {", "trigger/journal", "TestReaderNeverSeesATornExport|TestCrashingMaster"},
 	{"a head is never signed anew", "trigger/journal/export.go", `age < e.o.HeadEvery {`, `age < 1000*e.o.HeadEvery {`, "trigger/journal", "TestHeadIsSignedAnewWithTime"},

@@ -21,6 +21,7 @@ type Entry struct {
 	Set    event.PathSet // nil (Change only): anything may have changed
 
 	NotBefore time.Duration // as in event.Announcement
+	Was       uint32        // likewise
 	Expires   time.Duration
 
 	Principal string // who asked, for the log
@@ -112,7 +113,7 @@ func (e Entry) check() error {
 		return errors.New("the path set is empty")
 	case e.Kind == event.Flip && e.Set == nil:
 		return errors.New("a flip needs a path set")
-	case e.Kind == event.Change && (e.NotBefore != 0 || e.Expires != 0):
+	case (e.Kind == event.Change || e.NotBefore == 0) && e.Was != 0, e.Kind == event.Change && (e.NotBefore != 0 || e.Expires != 0):
 		return errors.New("only a flip can wait or expire")
 	}
 	for _, r := range e.Set {
@@ -236,7 +237,7 @@ func (j *Journal) seal(st State, r *request) (Appended, error) {
 	e, now := r.entry, j.o.Now()
 	line, err := event.Seal(event.Announcement{
 		Kind: e.Kind, Module: e.Module, Epoch: st.Epoch, Serial: st.Serial + 1, At: now.UTC().Truncate(time.Second), Prev: st.Last,
-		Set: r.digest, Count: len(e.Set), NotBefore: e.NotBefore, Expires: e.Expires,
+		Set: r.digest, Count: len(e.Set), NotBefore: e.NotBefore, Was: e.Was, Expires: e.Expires,
 	}, j.o.Signer)
 	if err != nil {
 		return Appended{}, err

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -144,6 +147,11 @@ func (e *Exporter) applyManifest(ctx context.Context, st State, pos manifest.Pos
 			if ch.Set, err = envelope.PathSet(s.Set, s.Announcement.Set); err != nil {
 				return err
 			}
+			if s.Announcement.NotBefore > 0 {
+				if ch.Set, err = asTheyAre(ch.Set, e.o.Tree); err != nil {
+					return err
+				}
+			}
 		}
 		if _, err := e.o.Manifest.Apply(ctx, ch, e.o.Tree); err != nil {
 			return err
@@ -151,6 +159,31 @@ func (e *Exporter) applyManifest(ctx context.Context, st State, pos manifest.Pos
 		before = s.Announcement.At
 	}
 	return nil
+}
+
+// asTheyAre gives the records of a flip that waits for its time the permissions that the tree has, which may not be those that are announced: whoever compares a
+// tree with the manifest must not be ahead of the time.
+func asTheyAre(set event.PathSet, tree string) (event.PathSet, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // only read from
+	now := event.PathSet{}
+	for _, r := range set {
+		info, err := root.Lstat(r.Path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue // the next announcement speaks of it
+		}
+		if err != nil {
+			return nil, err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Mode&event.ModeType == r.Mode&event.ModeType {
+			r.Mode = st.Mode
+		}
+		now = append(now, r)
+	}
+	return now, nil
 }
 
 // manifestDue tells whether the manifest is to be exported. asked says that somebody wants it.

@@ -111,6 +111,38 @@ func TestManifestOnRequestHoldsWhatWasAnnounced(t *testing.T) {
 	}
 }
 
+// Who compares a tree with the manifest is not ahead of a flip that waits for its time.
+func TestManifestIsNotAheadOfTime(t *testing.T) {
+	m := newMaster(t, journal.ExportOptions{})
+	_, err := m.BuildManifest(t.Context(), nil)
+	check(t, err)
+	m.publish(t, "a")
+	m.publish(t, "gone")
+	check(t, os.Chmod(filepath.Join(m.tree, "a"), 0o640))
+	shown := func(path string) event.Record {
+		return event.Record{Op: event.Meta, Mode: event.ModeFile | 0o644, Path: path}
+	}
+	_, err = m.Append(t.Context(), journal.Entry{Module: module, Kind: event.Flip, NotBefore: time.Hour, Was: 0o640, Set: event.PathSet{shown("a"), shown("gone")}})
+	check(t, err)
+	check(t, os.Remove(filepath.Join(m.tree, "gone")))
+	_, err = m.Append(t.Context(), journal.Entry{Module: module, Kind: event.Change, Set: event.PathSet{{Op: event.Gone, Path: "gone"}}})
+	check(t, err)
+	check(t, m.ExportManifest(t.Context()))
+	r, err := export.OpenReader(m.dir())
+	check(t, err)
+	defer r.Close() //nolint:errcheck // only read
+	ix, err := r.Manifest(readHead(t, m.dir()).Manifest)
+	check(t, err)
+	var got []string
+	for rec, err := range r.Records(ix) {
+		check(t, err)
+		got = append(got, fmt.Sprintf("%c%s %o", rec.Op, rec.Path, rec.Mode&0o7777))
+	}
+	if want := "[+a 640 -gone 0]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
 // The retention keeps what leads from the exported manifest to the head, in the database and in the folder.
 func TestRetentionOfTheExport(t *testing.T) {
 	m := newMaster(t, journal.ExportOptions{Keep: journal.Retention{Count: 20}})
