@@ -71,7 +71,7 @@ var ofTrigger = []mutant{
 	{"a hot file is announced each time", "trigger/source/watch/settle.go", "h.times < p.timing.HotAfter {", "h.times >= 0 {", "trigger/source/watch", "TestHotFile"},
 	{"a file that never holds still is never announced", "trigger/source/watch/judge.go", `if j.now.Sub(e.since) >= j.timing.HotAtMost &&`, `if j.now.Sub(e.since) < 0 &&`, "trigger/source/watch", "TestFileWrittenForLong"},
 	{"what comes to light is not watched", "trigger/source/watch/inotify.go", `, b.uncover(in))`, `)`, "trigger/source/watch", "TestUnmountedBelow"},
-	{"a sync does not wait for a scan", "trigger/source/watch/status.go", "if a.scan > w.made {", "if false {", "trigger/source/watch", "TestOverflow|TestScanning"},
+	{"a sync does not wait for a scan", "trigger/source/watch/status.go", "if a.scan > w.made {", "if false {", "trigger/source/watch", "TestASyncWaitsForScans"},
 	{"what was overtaken is announced", "trigger/publish.go", "seen, err := p.Journal.State(ctx, r.Module)\n\tif err != nil {\n\t\treturn Published{}, err\n\t}\n\tfound", "seen, err := p.Journal.State(ctx, r.Module)\n\tif seen.Serial = 1 << 40; err != nil {\n\t\treturn Published{}, err\n\t}\n\tfound", "trigger", "TestAnnouncementsAreInTheOrderOfTheTree"},
 	{"who is overtaken all the time never has a turn", "trigger/known.go", "if tries > maxOvertaken {", "if tries > 1_000_000 {", "trigger", "TestALongLookIsNotOvertakenForEver"},
 	{"what was announced by an earlier process overtakes nothing", "trigger/journal/overtaken.go", "if !known {", "if !known && false {", "trigger/journal", "TestWhatIsOvertakenIsRefused"},
