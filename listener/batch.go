@@ -25,9 +25,8 @@ type batch struct {
 	v       pace.View
 	epoch   event.Epoch
 	through event.Serial
-	digest  event.Digest   // of the line of serial through
-	except  []event.Serial // flips up to through that wait for their time
-	waiting []inbox.Heard  // likewise
+	digest  event.Digest  // of the line of serial through
+	waiting []inbox.Heard // flips up to through that wait for their time
 	rows    []inbox.Heard
 	pending []plan.Pending
 	entries int64 // names in the module, where a manifest has told anew or they were counted
@@ -101,7 +100,7 @@ func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial)
 	b := &batch{w: w, v: v, epoch: v.Epoch, confirmed: v.Confirmed >= through}
 	for _, h := range rows {
 		if h.Kind == event.Flip && w.pace.Waits(v, h.Serial) {
-			b.except, b.waiting = append(b.except, h.Serial), append(b.waiting, h)
+			b.waiting = append(b.waiting, h)
 			continue
 		}
 		set, err := envelope.PathSet(h.Set, h.Announcement.Set)
@@ -113,13 +112,19 @@ func (w *worker) collect(ctx context.Context, v pace.View, through event.Serial)
 		b.pending = append(b.pending, plan.Pending{Serial: h.Serial, Kind: h.Kind, Set: set})
 		b.through, b.digest = h.Serial, h.Digest
 	}
-	for len(b.except) > 0 && b.except[len(b.except)-1] > b.through {
-		b.except = b.except[:len(b.except)-1]
-	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(h inbox.Heard) bool { return h.Serial > b.through })
 	if len(b.rows) == 0 {
 		return nil, nil
 	}
 	return b, nil
+}
+
+// except are the serials of the flips that wait.
+func (b *batch) except() (serials []event.Serial) {
+	for _, h := range b.waiting {
+		serials = append(serials, h.Serial)
+	}
+	return serials
 }
 
 // run does the batch: plan, pre hook, stages, check, sync to disk, the transaction, export, post hook.
@@ -287,7 +292,7 @@ func (b *batch) finish(ctx context.Context) error {
 		return err
 	}
 	more, err := b.w.a.inbox.Finish(ctx, inbox.Done{
-		Module: b.w.m.Name, Epoch: b.epoch, Through: b.through, Digest: b.digest, Except: b.except, Entries: b.entries, At: now, Reports: []event.Report{r},
+		Module: b.w.m.Name, Epoch: b.epoch, Through: b.through, Digest: b.digest, Except: b.except(), Entries: b.entries, At: now, Reports: []event.Report{r},
 		Overtaken: over,
 	})
 	if err != nil {

@@ -197,10 +197,10 @@ func (w *worker) sinceOne(ctx context.Context, a inbox.Heard, b *batch, skewed b
 	}
 	if a.Kind == event.Flip {
 		if what, _ := pace.JudgeFlip(a.Announcement, w.a.o.Now(), skewed); what != pace.FlipNow {
-			b.except, b.waiting, set = append(b.except, a.Serial), append(b.waiting, a), nil
+			b.waiting, set = append(b.waiting, a), nil
 		}
 	}
-	if len(b.except) > 0 {
+	if len(b.waiting) > 0 {
 		_, err = w.a.inbox.Put(ctx, a, nil)
 	}
 	return set, err

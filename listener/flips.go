@@ -167,12 +167,9 @@ func (w *worker) flipDone(ctx context.Context, s inbox.Snapshot, h inbox.Heard, 
 		Module: h.Module, Epoch: h.Epoch, Serial: h.Serial, Outcome: o, Started: started, Took: now.Sub(started), Heard: h.At.Sub(h.Announcement.At),
 		Via: h.Via, Error: why,
 	}
-	var over map[event.Serial][]string
-	if o == event.Applied {
-		var err error
-		if over, err = overtaken(s.Flips, []inbox.Heard{h}); err != nil {
-			return err
-		}
+	over, err := overtaken(s.Flips, []inbox.Heard{h}) // also by one that has expired
+	if err != nil {
+		return err
 	}
 	if err := w.a.inbox.Flip(ctx, h, w.busy, now, r, over); err != nil {
 		return err

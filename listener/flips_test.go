@@ -16,10 +16,16 @@ import (
 	"github.com/mirrorbus/mirrorbus/listener/rsync"
 )
 
-func TestFlipOvertakesARunningBulk(t *testing.T) {
-	w := newWorld(t)
+// closed announces a release that nobody may see yet.
+func (w *world) closed() {
+	w.t.Helper()
 	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
 	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+}
+
+func TestFlipOvertakesARunningBulk(t *testing.T) {
+	w := newWorld(t)
+	w.closed()
 	w.must(w.adopted().Close())
 	a := w.reopen(func(o *listener.Options) {
 		o.Modules[0].Runner = listener.Rsync(w.runner(func(c *rsync.Config) { c.Upstream.BWLimitKiB = 400 }))
@@ -111,8 +117,7 @@ func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
 	var ahead atomic.Int64
 	begin := time.Now()
 	w.now = func() time.Time { return begin.Add(time.Duration(ahead.Load())) }
-	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
-	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.closed()
 	w.must(w.adopted().Close())
 	var g *gated
 	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); o.Modules[0].Runner = g })
@@ -144,8 +149,7 @@ func TestARunningBatchDoesNotTakeAFlipBack(t *testing.T) {
 // A flip that is done while the rest of the agent looks whether there is something to do is reported as applied like any other.
 func TestFlipBesideAnIdlePass(t *testing.T) {
 	w := newWorld(t)
-	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
-	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.closed()
 	a := w.adopted()
 	start(t, a)
 	for i := range 60 {
@@ -174,7 +178,11 @@ func (w *world) same2(a *listener.Agent, flipped string) {
 // of whatever kind, speaks of. Who was away, and learns of it from the manifest, leaves it too.
 func TestATimedFlipIsCalledOff(t *testing.T) {
 	for name, off := range map[string]func(w *world, a *listener.Agent){
-		"by a flip":   func(w *world, a *listener.Agent) { w.send(a, w.flip(event.Announcement{}, "release")) },
+		"by a flip": func(w *world, a *listener.Agent) { w.send(a, w.flip(event.Announcement{}, "release")) },
+		"by a flip that has expired": func(w *world, a *listener.Agent) {
+			at := w.now().Add(-time.Hour).UTC().Truncate(time.Second)
+			w.send(a, w.put(w.make(event.Announcement{Kind: event.Flip, At: at, Expires: time.Minute}, w.rec(event.Meta, "release"))))
+		},
 		"by a change": func(w *world, a *listener.Agent) { w.send(a, w.announce(w.rec(event.Meta, "release"))) },
 		"by its deletion": func(w *world, a *listener.Agent) {
 			w.must(os.RemoveAll(filepath.Join(w.up, "release")))
@@ -217,8 +225,7 @@ func TestATimedFlipIsCalledOff(t *testing.T) {
 // A flip is called off at once, though a batch runs.
 func TestATimedFlipIsCalledOffBesideABatch(t *testing.T) {
 	w := newWorld(t)
-	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
-	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.closed()
 	w.must(w.adopted().Close())
 	var g *gated
 	a := w.reopen(func(o *listener.Options) { g = newGated(o.Modules[0].Runner); o.Modules[0].Runner = g })
@@ -242,8 +249,7 @@ func TestATimedFlipOfWhatTheMasterKeepsClosed(t *testing.T) {
 	w := newWorld(t)
 	clock := time.Now()
 	w.now = func() time.Time { return clock }
-	w.write(testenv.Dir("release", 0o700), testenv.File("release/f", "x"))
-	w.announce(w.rec(event.Write, "release"), w.rec(event.Write, "release/f"))
+	w.closed()
 	a := w.adopted()
 	shown := w.rec(event.Meta, "release")
 	shown.Mode = event.ModeDir | 0o755

@@ -105,7 +105,7 @@ func (w *worker) left(ctx context.Context, h inbox.Heard, set event.PathSet) (ev
 // overtaken are the paths of flips that this batch corrects, and that are not behind the mirror when it is done: those that wait for their time, and what is
 // done above them.
 func (b *batch) overtaken(ctx context.Context) (map[event.Serial][]string, error) {
-	if len(b.except) == 0 {
+	if len(b.waiting) == 0 {
 		return nil, nil
 	}
 	flips, err := b.w.a.inbox.Flipped(ctx, b.w.m.Name)
@@ -113,8 +113,9 @@ func (b *batch) overtaken(ctx context.Context) (map[event.Serial][]string, error
 		return nil, err
 	}
 	var done []inbox.Heard
+	except := b.except()
 	for _, h := range b.rows {
-		if slices.Contains(b.except, h.Serial) {
+		if slices.Contains(except, h.Serial) {
 			continue
 		}
 		if done = append(done, h); h.Kind == event.Flip {

@@ -226,9 +226,10 @@ func withMode(set event.PathSet, mode uint32) (was uint32, err error) {
 			return 0, fault.With(fmt.Errorf("path %q is a symbolic link, which has no permissions", r.Path), fault.Usage, "name what it leads to")
 		case has == mode:
 			return 0, fault.With(fmt.Errorf("path %q has the permissions %04o already", r.Path, mode), fault.Usage, "leave the master's tree as it is until that time")
-		case has == 0 || i > 0 && has != was:
-			return 0, fault.With(fmt.Errorf("path %q has the permissions %04o, others in this flip have %04o", r.Path, has, was), fault.Usage,
-				"announce those that are alike, and not 0000, together")
+		case has == 0:
+			return 0, fault.With(fmt.Errorf("path %q has the permissions 0000, by which it cannot be kept closed until then", r.Path), fault.Usage, "give it some, such as 0700, first")
+		case i > 0 && has != was:
+			return 0, fault.With(fmt.Errorf("path %q has the permissions %04o, those before it %04o", r.Path, has, was), fault.Usage, "announce paths with the same permissions together")
 		default:
 			was = has
 		}
@@ -250,7 +251,7 @@ func (p *Publisher) window(r Request) (notBefore, expires time.Duration, err err
 		notBefore = r.NotBefore.Sub(now).Round(time.Second)
 	}
 	if r.Mode != 0 && (notBefore <= 0 || r.Mode > 0o7777) {
-		return 0, 0, fault.With(fmt.Errorf("permissions %o for a flip that does not wait for a time to come", r.Mode), fault.Usage,
+		return 0, 0, fault.With(fmt.Errorf("permissions %04o for a flip that does not wait for a time to come", r.Mode), fault.Usage,
 			"change them on the master and announce that; what is to change later needs the time")
 	}
 	if !r.Expires.IsZero() {

@@ -62,7 +62,7 @@ formats but the first are announced --as-found: as they are now, what is gone as
 what they changed. Ready-made hooks are in deploy/hooks.
 
 A flip with --not-before is called off, until its time, by another announcement of its paths: publish --flip PATH says that they stay as they are. With --mode
-the master's tree stays closed until then too; else what is announced meanwhile below a directory that is open on the master opens it on mirrors.`,
+the master's tree stays closed until then too, and is opened there at that time by whoever runs it, with another publish --flip; else what is announced meanwhile below a directory that is open on the master opens it on mirrors.`,
 		Example: `  mirrorbus publish fedora releases/43/README releases/43/Everything/x86_64/os/repodata
   mirrorbus publish fedora --wait=all --timeout 5m -- updates/43 -updates/42
   find . -newer .stamp -type f -print0 | mirrorbus publish fedora --from - -0
@@ -77,6 +77,12 @@ the master's tree stays closed until then too; else what is announced meanwhile 
 			return a.publish(c.Context(), o, args)
 		},
 	}
+	o.flags(c)
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+func (o *publishOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.from, "from", "", "read names from `FILE`, one a line; - is standard input")
 	c.Flags().StringVar(&o.list.Format, "format", changelist.Names, "what --from holds: names, itemize, rsync-log, git, reprepro, or rsync's own `FORMAT`")
 	c.Flags().BoolVarP(&o.list.NUL, "null", "0", false, "names in --from end with NUL instead of a line end")
@@ -91,8 +97,6 @@ the master's tree stays closed until then too; else what is announced meanwhile 
 	c.Flags().StringVar(&o.wait, "wait", "", "wait until `N` mirrors, or all that are not away, have applied it")
 	c.Flags().Lookup("wait").NoOptDefVal = "all"
 	c.Flags().DurationVar(&o.timeout, "timeout", 10*time.Minute, "wait this `LONG` at most, then exit with 75")
-	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
-	return c
 }
 
 func (a *app) publish(ctx context.Context, o publishOptions, args []string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -172,11 +171,8 @@ func asTheyAre(set event.PathSet, tree string) (event.PathSet, error) {
 	now := event.PathSet{}
 	for _, r := range set {
 		info, err := root.Lstat(r.Path)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			continue // the next announcement speaks of it
-		}
 		if err != nil {
-			return nil, err
+			continue // gone, or not to be looked at: the manifest keeps what it has until it is announced again
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Mode&event.ModeType == r.Mode&event.ModeType {
 			r.Mode = st.Mode
