@@ -28,7 +28,37 @@ func compile(text string, negate bool) (pattern, error) {
 	}
 	var err error
 	p.tokens, err = tokenize(body, wild)
+	p.head, p.tail = ends(p.tokens)
+	switch {
+	case p.begin == beginAny:
+		p.head = ""
+	case p.dirSlash:
+		p.head = strings.TrimSuffix(p.head, "/") // it may be the one that a directory is given
+	}
+	if p.virtualSlash {
+		p.tail = strings.TrimPrefix(p.tail, "/")
+	}
 	return p, err
+}
+
+// ends returns the characters that what the tokens match begins and ends with.
+func ends(tokens []token) (head, tail string) {
+	first, after := 0, len(tokens)
+	for first < len(tokens) && tokens[first].kind == literal {
+		first++
+	}
+	for after > 0 && tokens[after-1].kind == literal {
+		after--
+	}
+	return characters(tokens[:first]), characters(tokens[after:])
+}
+
+func characters(literals []token) string {
+	s := make([]byte, len(literals))
+	for i, t := range literals {
+		s[i] = t.char
+	}
+	return string(s)
 }
 
 // tokenize reads a pattern's body. Without a wildcard a backslash is a plain character.

@@ -96,8 +96,7 @@ func (p *pattern) selectsBelow(dir string, children bool) relation {
 		prefix = prefix[start:]
 	}
 	var room [2][64]int
-	run := p.start(room[0][:0], room[1][:0])
-	run.text(prefix)
+	run := p.start(room[0][:0], room[1][:0]).text(prefix)
 	switch {
 	case len(run.now) == 0:
 		return never

@@ -9,6 +9,8 @@ type pattern struct {
 	begin  begin
 	elems  int // for beginLast: how many elements of the path, counted from its end, the pattern is matched against
 
+	head, tail string // what it matches begins and ends with them: most paths are told by that
+
 	virtualSlash bool // the path is matched with a slash before it: "**/foo" covers foo at the top
 	dirSlash     bool // a directory is matched with a slash after it: "foo/***" covers foo
 	dirOnly      bool // only directories match
@@ -72,11 +74,13 @@ func (p *pattern) selects(path string, isDir bool) bool {
 		}
 		path = path[start:]
 	}
+	if !strings.HasPrefix(path, p.head) || !strings.HasSuffix(path, p.tail) {
+		return false
+	}
 	var room [2][64]int
-	run := p.start(room[0][:0], room[1][:0])
-	run.text(path)
+	run := p.start(room[0][:0], room[1][:0]).text(path)
 	if isDir && p.dirSlash {
-		run.step('/')
+		run = run.step('/')
 	}
 	return run.done()
 }
@@ -96,7 +100,7 @@ func lastElements(path string, n int) int {
 	return at + 1
 }
 
-// A run is the automaton of a pattern at some byte of a path.
+// A run is the automaton of a pattern at some byte of a path. It is handed on by its value: so what start was lent stays on the caller's stack.
 type run struct {
 	p    *pattern
 	now  []int // the active states in ascending order
@@ -107,7 +111,7 @@ type run struct {
 func (p *pattern) start(now, next []int) run {
 	r := run{p: p, now: p.enter(now, 0), next: next}
 	if p.virtualSlash {
-		r.step('/')
+		r = r.step('/')
 	}
 	return r
 }
@@ -129,7 +133,7 @@ func (p *pattern) enter(states []int, i int) []int {
 }
 
 // step feeds one byte.
-func (r *run) step(c byte) {
+func (r run) step(c byte) run {
 	next := r.next[:0]
 	if c == '/' && r.p.begin == beginAny {
 		next = r.p.enter(next, 0)
@@ -144,26 +148,27 @@ func (r *run) step(c byte) {
 			next = r.p.enter(next, i+1)
 		}
 	}
-	r.now, r.next = next, r.now
+	return run{p: r.p, now: next, next: r.now}
 }
 
 // text feeds the bytes of s and stops early when no state is left that could match.
-func (r *run) text(s string) {
+func (r run) text(s string) run {
 	for i := range len(s) {
 		if len(r.now) == 0 && r.p.begin != beginAny {
-			return
+			break
 		}
-		r.step(s[i])
+		r = r.step(s[i])
 	}
+	return r
 }
 
 // done tells whether the bytes so far match the whole pattern.
-func (r *run) done() bool {
+func (r run) done() bool {
 	return len(r.now) > 0 && r.now[len(r.now)-1] == len(r.p.tokens)
 }
 
 // endsIn tells whether the automaton stands in a final star of this kind: then anything that it accepts may follow.
-func (r *run) endsIn(kind tokenKind) bool {
+func (r run) endsIn(kind tokenKind) bool {
 	last := len(r.p.tokens) - 1
 	for _, i := range r.now {
 		if i == last && r.p.tokens[i].kind == kind {
