@@ -36,6 +36,9 @@ func (s PathSet) levels(perDir int) PathSet {
 		}
 	}
 	closed := s.closed()
+	if len(closed) == 0 && !over(crowd, perDir) {
+		return s
+	}
 	out := map[string]Record{}
 	for _, r := range s {
 		dir := parent(r.Path)
@@ -48,6 +51,16 @@ func (s PathSet) levels(perDir int) PathSet {
 		}
 	}
 	return sorted(out)
+}
+
+// over tells whether some count is above most.
+func over(counts map[string]int, most int) bool {
+	for _, n := range counts {
+		if n > most {
+			return true
+		}
+	}
+	return false
 }
 
 // folds tells whether a Level of its directory can stand for the record. Names of one inode stay names, since only a list of all of them keeps
@@ -100,11 +113,13 @@ func (s PathSet) left(from string) Record {
 	return Record{Op: Gone, Path: from}
 }
 
+// ranks are the ops by how much they ask for.
+const ranks = string(Gone) + string(Meta) + string(Write) + string(Level) + string(Tree) + string(Renamed)
+
 // widen puts r unless what stands there asks for more.
 func widen(out map[string]Record, r Record) {
-	rank := map[Op]int{Gone: 1, Meta: 2, Write: 3, Level: 4, Tree: 5, Renamed: 6}
 	old, ok := out[r.Path]
-	if ok && rank[old.Op] > rank[r.Op] {
+	if ok && strings.IndexByte(ranks, byte(old.Op)) > strings.IndexByte(ranks, byte(r.Op)) {
 		old, r = r, old
 	}
 	if ok && r.Mode == 0 && old.Mode&ModeType == ModeDir {

@@ -17,6 +17,9 @@ func Merge(sets ...PathSet) PathSet {
 	case 1:
 		return sets[0]
 	}
+	if one, ok := alone(sets); ok {
+		return one
+	}
 	half := len(sets) / 2 // each set that is taken in costs a look at all records before it, so a long row is halved first
 	m := merger{records: map[string]Record{}, links: map[[2]uint64]uint64{}}
 	for i, s := range []PathSet{Merge(sets[:half]...), Merge(sets[half:]...)} {
@@ -25,6 +28,20 @@ func Merge(sets ...PathSet) PathSet {
 		m.add(now, i)
 	}
 	return sorted(m.records)
+}
+
+// alone returns the only set that says anything, if it leaves nothing to be spelled out.
+func alone(sets []PathSet) (one PathSet, ok bool) {
+	for _, s := range sets {
+		if len(s) == 0 {
+			continue
+		}
+		if one != nil || slices.ContainsFunc(s, func(r Record) bool { return r.Op == Renamed }) {
+			return nil, false
+		}
+		one = s
+	}
+	return one, one != nil
 }
 
 type merger struct {
@@ -179,11 +196,19 @@ func (r Record) closed() bool {
 	return r.Op == Gone || (r.Op == Write || r.Op == Meta) && r.Mode&ModeType != ModeDir
 }
 
-// closed is the set of paths that s says are no directories.
+// closed is the set of paths that s says are no directories although it speaks of something below them.
 func (s PathSet) closed() map[string]bool {
+	above := map[string]bool{}
+	for _, r := range s {
+		for _, name := range []string{r.Path, r.From} {
+			for dir := parent(name); dir != "" && !above[dir]; dir = parent(dir) {
+				above[dir] = true
+			}
+		}
+	}
 	closed := map[string]bool{}
 	for _, r := range s {
-		if r.closed() {
+		if above[r.Path] && r.closed() {
 			closed[r.Path] = true
 		}
 	}

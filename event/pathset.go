@@ -20,9 +20,9 @@ const minRecord = len("- 0 0 0 - a\x00")
 // A PathSet is the changed paths of one announcement, sorted bytewise by path, each path once. It is content-addressed: see Digest.
 type PathSet []Record
 
-// NewPathSet sorts records and checks them as a set.
+// NewPathSet sorts records, where they are, and checks them as a set.
 func NewPathSet(records []Record) (PathSet, error) {
-	s := PathSet(slices.Clone(records))
+	s := PathSet(records)
 	slices.SortStableFunc(s, func(a, b Record) int { return strings.Compare(a.Path, b.Path) })
 	return s, s.Check()
 }

@@ -102,9 +102,8 @@ func (b *batch) capture(ctx context.Context) error {
 // keep adds what was captured of directories that are read as a whole, though the upstream may have replaced it since: an index that is kept may name
 // it.
 func (b *batch) keep() {
-	leaves := b.leaves()
 	for p, c := range b.w.aside.files {
-		if b.w.aside.after == b.v.Applied && !c.Info.IsDir() && b.plan.Spanned(p) && leaves(p) {
+		if b.w.aside.after == b.v.Applied && !c.Info.IsDir() && b.plan.Spanned(p) && b.leaves(p) {
 			b.shown = append(b.shown, p)
 		}
 	}

@@ -16,17 +16,11 @@ const sample = 16
 // lacking are the runs of content without the files that are here as announced. Of each directory one name stays, so that its time is set.
 func (b *batch) lacking(t *tree) ([]plan.Run, error) {
 	all := b.plan.Runs(plan.Content)
-	stated := map[string]event.Record{}
-	for _, r := range b.plan.Expect {
-		if r.Mode&event.ModeType == event.ModeFile && r.Op != event.Gone && r.Link == 0 {
-			stated[r.Path] = r
-		}
-	}
 	var runs []plan.Run
 	for _, r := range all {
 		if r.Mode == plan.Names {
 			var err error
-			if r.Paths, err = b.lackingOf(t, r.Paths, stated); err != nil {
+			if r.Paths, err = b.lackingOf(t, r.Paths); err != nil {
 				return nil, err
 			}
 			if n := len(runs) - 1; n >= 0 && runs[n].Mode == plan.Names && len(runs[n].Paths)+len(r.Paths) <= plan.MaxNames {
@@ -40,7 +34,7 @@ func (b *batch) lacking(t *tree) ([]plan.Run, error) {
 	return runs, nil
 }
 
-func (b *batch) lackingOf(t *tree, names []string, stated map[string]event.Record) (left []string, err error) {
+func (b *batch) lackingOf(t *tree, names []string) (left []string, err error) {
 	found, dirs := 0, map[string]bool{}
 	g := t.glance()
 	defer g.close()
@@ -49,7 +43,7 @@ func (b *batch) lackingOf(t *tree, names []string, stated map[string]event.Recor
 			return names, nil
 		}
 		here := false
-		if r, ok := stated[p]; ok {
+		if r := b.plan.Expected(p); r.Mode&event.ModeType == event.ModeFile && r.Op != event.Gone && r.Link == 0 {
 			if here, err = b.here(g, r); err != nil {
 				return nil, err
 			}

@@ -71,9 +71,8 @@ func (b *batch) recall(at looked) bool {
 	if !ok || l.applied != b.v.Applied || b.spokenOf(at.dir, l.through) {
 		return false
 	}
-	leaves := b.leaves()
 	for _, p := range l.indexes {
-		if leaves(p) && b.plan.Spanned(p) {
+		if b.leaves(p) && b.plan.Spanned(p) {
 			b.shown = append(b.shown, p)
 		}
 	}
@@ -116,20 +115,14 @@ func (b *batch) spokenOf(dir string, after event.Serial) bool {
 }
 
 // leaves tells of a path whether the batch may leave something there: not if it is gone, or if what is above it is gone or is no directory.
-func (b *batch) leaves() func(path string) bool {
-	stated := map[string]event.Record{}
-	for _, r := range b.plan.Expect {
-		stated[r.Path] = r
+func (b *batch) leaves(path string) bool {
+	if b.plan.Expected(path).Op == event.Gone {
+		return false
 	}
-	return func(path string) bool {
-		if stated[path].Op == event.Gone {
+	for dir := parentOf(path); dir != ""; dir = parentOf(dir) {
+		if r := b.plan.Expected(dir); r.Op == event.Gone || r.Mode != 0 && !r.IsDir() {
 			return false
 		}
-		for dir := parentOf(path); dir != ""; dir = parentOf(dir) {
-			if r := stated[dir]; r.Op == event.Gone || r.Mode != 0 && !r.IsDir() {
-				return false
-			}
-		}
-		return true
 	}
+	return true
 }

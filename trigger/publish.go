@@ -14,7 +14,6 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/failpoint"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
-	"github.com/mirrorbus/mirrorbus/internal/indexes"
 	"github.com/mirrorbus/mirrorbus/trigger/journal"
 )
 
@@ -158,7 +157,7 @@ func (p *Publisher) resolve(ctx context.Context, m ModuleConfig, r Request) (res
 	if err != nil {
 		return resolved{}, err
 	}
-	look := newResolver(root, indexes.Remember(index), len(names))
+	look := newResolver(root, index, len(names))
 	var done resolved
 	var records []event.Record
 	if r.AsFound {

@@ -11,7 +11,6 @@ import (
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/config"
 	"github.com/mirrorbus/mirrorbus/internal/fault"
-	"github.com/mirrorbus/mirrorbus/internal/indexes"
 )
 
 // versionsOf resolves names and writes of each record op, path and, if it states one, size.
@@ -151,19 +150,5 @@ func TestVersionsThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := p.resolve(t.Context(), p.Modules[0], NewRequest("m", []Name{{Path: "a", As: &good}})); fault.StatusOf(err) != fault.Usage {
 		t.Errorf("not as found: %v", err)
-	}
-}
-
-// Whether a name is an index is found out once for a request, since it costs more than to look at it.
-func TestRulesAreAskedOnceForARequest(t *testing.T) {
-	root := module(t)
-	asked := 0
-	look := newResolver(root, indexes.Remember(func(string) bool { asked++; return false }), 0)
-	var names []Name
-	for n := range 100 {
-		names = append(names, Name{Path: fmt.Sprint("new", n), As: &Version{Mode: 0o100644}})
-	}
-	if _, _, err := (&Publisher{}).found(t.Context(), "m", look, names); err != nil || asked != len(names) {
-		t.Errorf("asked %d times for %d names, %v", asked, len(names), err)
 	}
 }

@@ -28,37 +28,25 @@ func compile(text string, negate bool) (pattern, error) {
 	}
 	var err error
 	p.tokens, err = tokenize(body, wild)
-	p.head, p.tail = ends(p.tokens)
-	switch {
-	case p.begin == beginAny:
-		p.head = ""
-	case p.dirSlash:
-		p.head = strings.TrimSuffix(p.head, "/") // it may be the one that a directory is given
-	}
-	if p.virtualSlash {
-		p.tail = strings.TrimPrefix(p.tail, "/")
-	}
+	p.needs = longest(p.tokens)
 	return p, err
 }
 
-// ends returns the characters that what the tokens match begins and ends with.
-func ends(tokens []token) (head, tail string) {
-	first, after := 0, len(tokens)
-	for first < len(tokens) && tokens[first].kind == literal {
-		first++
+// longest is the longest row of characters among the tokens, without slashes around it: they need not be in a path, see virtualSlash and dirSlash.
+func longest(tokens []token) (row string) {
+	var now []byte
+	for i, t := range tokens {
+		if t.kind == literal {
+			now = append(now, t.char)
+		}
+		if t.kind != literal || i == len(tokens)-1 {
+			if found := strings.Trim(string(now), "/"); len(found) > len(row) {
+				row = found
+			}
+			now = now[:0]
+		}
 	}
-	for after > 0 && tokens[after-1].kind == literal {
-		after--
-	}
-	return characters(tokens[:first]), characters(tokens[after:])
-}
-
-func characters(literals []token) string {
-	s := make([]byte, len(literals))
-	for i, t := range literals {
-		s[i] = t.char
-	}
-	return string(s)
+	return row
 }
 
 // tokenize reads a pattern's body. Without a wildcard a backslash is a plain character.

@@ -18,12 +18,20 @@ package filter
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Rules is an ordered list of filter rules; the first that matches decides and what none matches is carried. The zero value and nil carry
 // everything. Rules do not change after Parse and may be used by several goroutines.
 type Rules struct {
 	list []rule
+	last atomic.Pointer[folder] // the directory of the path that was asked about last: the next one is mostly in it too
+}
+
+// A folder is a directory and whether it is Included.
+type folder struct {
+	path     string
+	included bool
 }
 
 // A rule is one line.
@@ -42,12 +50,24 @@ func (r *Rules) Included(path string, isDir bool) bool {
 	if r.empty() || isRoot(path) {
 		return true
 	}
-	for i := range len(path) {
-		if path[i] == '/' && !r.carries(path[:i], true) {
-			return false
-		}
+	return r.reaches(path[:max(strings.LastIndexByte(path, '/'), 0)]) && r.carries(path, isDir)
+}
+
+// reaches tells whether a directory is Included.
+func (r *Rules) reaches(dir string) bool {
+	if dir == "" {
+		return true
 	}
-	return r.carries(path, isDir)
+	if known := r.last.Load(); known != nil && known.path == dir {
+		return known.included
+	}
+	included := true
+	for i := 0; i < len(dir) && included; i++ {
+		included = dir[i] != '/' || r.carries(dir[:i], true)
+	}
+	included = included && r.carries(dir, true)
+	r.last.Store(&folder{dir, included})
+	return included
 }
 
 // Protected tells whether a recursive rsync --delete with these rules leaves path alone although the upstream lacks it. It takes for granted

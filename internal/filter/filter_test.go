@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mirrorbus/mirrorbus/internal/filter"
+	"github.com/mirrorbus/mirrorbus/internal/indexes"
 )
 
 func parse(t testing.TB, rules ...string) *filter.Rules {
@@ -266,5 +267,16 @@ func TestMatchingAllocatesNothing(t *testing.T) {
 	r := parse(t, "- repodata/", "- *.db.*", "- /modules/0*", "- ls-lR*", "- **/x[0-9]/**", "+ /a/***", "P *.iso")
 	if n := testing.AllocsPerRun(100, func() { r.Included("pool/main/a/apt/apt_2.6.1_amd64.deb", false) }); n != 0 {
 		t.Errorf("Included allocates %g times", n)
+	}
+}
+
+func BenchmarkIncluded(b *testing.B) {
+	patterns, _ := indexes.Presets("generic")
+	r, err := indexes.Rules(patterns)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		r.Included("pool/main/a/apt/apt_2.6.1_amd64.deb", false)
 	}
 }

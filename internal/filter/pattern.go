@@ -9,7 +9,7 @@ type pattern struct {
 	begin  begin
 	elems  int // for beginLast: how many elements of the path, counted from its end, the pattern is matched against
 
-	head, tail string // what it matches begins and ends with them: most paths are told by that
+	needs string // what every path that it matches holds: most paths are told by that
 
 	virtualSlash bool // the path is matched with a slash before it: "**/foo" covers foo at the top
 	dirSlash     bool // a directory is matched with a slash after it: "foo/***" covers foo
@@ -64,7 +64,7 @@ func (p *pattern) matches(path string, isDir bool) bool {
 }
 
 func (p *pattern) selects(path string, isDir bool) bool {
-	if p.dirOnly && !isDir {
+	if p.dirOnly && !isDir || !strings.Contains(path, p.needs) {
 		return false
 	}
 	if p.begin == beginLast {
@@ -73,9 +73,6 @@ func (p *pattern) selects(path string, isDir bool) bool {
 			return false
 		}
 		path = path[start:]
-	}
-	if !strings.HasPrefix(path, p.head) || !strings.HasSuffix(path, p.tail) {
-		return false
 	}
 	var room [2][64]int
 	run := p.start(room[0][:0], room[1][:0]).text(path)

@@ -60,19 +60,3 @@ func Excludes(patterns []string) []string {
 	}
 	return rules
 }
-
-// Remember is is, asked once for each path: it tries every pattern at every level of a path. It is for one goroutine, and for as long as one request.
-func Remember(is func(path string) bool) func(path string) bool {
-	if is == nil {
-		return nil
-	}
-	known := map[string]bool{}
-	return func(path string) bool {
-		yes, asked := known[path]
-		if !asked {
-			yes = is(path)
-			known[path] = yes
-		}
-		return yes
-	}
-}

@@ -23,6 +23,8 @@ var ofEvent = []mutant{
 	{"a path set has several forms", "event/pathset.go", `if !bytes.Equal(again.Bytes(), b[:len(b)-len(rest)]) {`, `if again.Len() == 0 {`, "event", "TestPathSetVectors"},
 	{"a path set may name a path twice", "event/pathset.go", `s[i-1].Path == r.Path`, `s[i-1] == r`, "event", "TestPathSetVectors|TestPathSetRoundTrip"},
 	{"merging forgets the old name of a rename", "event/merge.go", "m.add(vacated(s), i)", "_ = vacated(s)", "event", "TestMerge"},
+	{"a rename that is merged with nothing is not spelled out", "event/merge.go", `func(r Record) bool { return r.Op == Renamed }`, `func(r Record) bool { return r.Op == 0 }`,
+		"listener/plan", "TestMake"},
 	{"merging forgets that a directory was another", "event/merge.go", `case old.Op == Tree || old.closed():`, `case old.Op == Tree:`,
 		"event", "TestMerge|TestMergedSetsDoWhatTheyDoOneByOne"},
 	{"merging lets a chmod hide a write", "event/merge.go", "case now.Op == Meta && old.Op != Meta:\n\t\tnow.Op = Write\n\t}\n\tif", "}\n\tif", "event", "TestMerge"},

@@ -101,7 +101,7 @@ func TestGroupDiesWithTheCommand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
-			err := end(hook.Command{Argv: []string{"sh", "-c", `sleep 1000 & echo $! >"$PIDFILE"; wait`}, Env: []string{"PIDFILE=" + file}})
+			err := end(hook.Command{Argv: []string{"sh", "-c", `sleep 1000 & echo $! >"$PIDFILE.new"; mv "$PIDFILE.new" "$PIDFILE"; wait`}, Env: []string{"PIDFILE=" + file}})
 			if err != nil {
 				t.Fatal(err)
 			}

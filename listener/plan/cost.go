@@ -41,17 +41,19 @@ func (c Cost) orDefault() Cost {
 type folder struct {
 	path    string
 	isNew   bool
-	names   []event.Record // right in it
-	below   int            // in it and deeper
-	entries int            // it holds so many, 0 if nobody asked yet
+	names   []*event.Record // right in it
+	below   int             // in it and deeper
+	entries int             // it holds so many, 0 if nobody asked yet
 	folders []*folder
 }
 
 // choose splits content records into names, levels and trees at the least cost. Records of inodes with several names stay names.
-func (m *maker) choose(records []event.Record) (names []event.Record, levels, trees []string) {
+func (m *maker) choose(records []*event.Record) (names []*event.Record, levels, trees []string) {
 	written := map[string]bool{}
 	for _, r := range records {
-		written[r.Path] = r.Op == event.Write && r.IsDir()
+		if r.Op == event.Write && r.IsDir() {
+			written[r.Path] = true
+		}
 	}
 	top := &folder{}
 	known := map[string]*folder{"": top}
@@ -94,7 +96,7 @@ func (f *folder) count() int {
 type chooser struct {
 	cost   Cost
 	holds  func(dir string, most int) int
-	names  []event.Record
+	names  []*event.Record
 	levels []string
 	trees  []string
 }

@@ -9,6 +9,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mirrorbus/mirrorbus/event"
 	"github.com/mirrorbus/mirrorbus/internal/filter"
@@ -59,7 +60,8 @@ type Plan struct {
 	Stages  []Stage
 	Indexes []string // names that are captured, sorted; what directories hold of indexes is to be added
 	Spans   []Span   // directories that are read since they were announced as such
-	// Expect is what the mirror must find true of its tree afterwards, cut to the subset. The mtime of directories is not part of it.
+	// Expect is what the mirror must find true of its tree afterwards, cut to the subset and sorted. The mtime of directories is not part of it. It may be a
+	// set of the Input itself: not to be changed.
 	Expect []event.Record
 	// Content is what of that must be true before an index is put in place.
 	Content []event.Record
@@ -194,6 +196,15 @@ func (in Input) take() ([]Pending, Plan, error) {
 	}
 	p.From, p.To = in.Pending[0].Serial-1, in.Pending[n-1].Serial
 	return in.Pending[:n], p, nil
+}
+
+// Expected is what is to be true of a path, the zero Record if nothing was said of it.
+func (p Plan) Expected(path string) event.Record {
+	i, ok := slices.BinarySearchFunc(p.Expect, path, func(r event.Record, path string) int { return strings.Compare(r.Path, path) })
+	if !ok {
+		return event.Record{}
+	}
+	return p.Expect[i]
 }
 
 // Spanned tells whether a directory that is read as a whole speaks for path.

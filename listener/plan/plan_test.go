@@ -105,6 +105,7 @@ func TestMake(t *testing.T) {
 		{"rules go along where directories are read", [][]string{{"r a"}}, nil, []string{"- *.iso"},
 			"content: recursive a [- *.iso]\ndelete: recursive survey a [- *.iso] deleting\n"},
 		{"what may be protected is not deleted by name", [][]string{{"- a/sub"}}, nil, []string{"- *.iso"}, "delete: level survey a [- *.iso] deleting\n"},
+		{"a directory of which nothing else is ours is one name", [][]string{{"d a"}}, nil, []string{"- /a/*"}, "content: content a\n"},
 		{"names as they are", [][]string{{"+ -rf", "+ [a]*", "+ caf\xe9"}}, nil, nil, "content: content -rf [a]* caf\xe9\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,13 +15,14 @@ type maker struct {
 	cost Cost
 
 	unstated map[string]bool // directories whose permissions no record states
+	cover    cover
 
 	// What is to be done, each path once.
-	content []event.Record // by name
-	index   []event.Record // by name, matching the last patterns
+	content []*event.Record // by name
+	index   []*event.Record // by name, matching the last patterns
 	spans   []span
 	sweeps  []string // directories to be read only to delete what they should not hold
-	gone    []event.Record
+	gone    []*event.Record
 }
 
 // A span is a directory to be read.
@@ -58,12 +59,13 @@ func (m *maker) lastness(dir string) lastness {
 
 // sort puts each record where it is to be worked on, or nowhere if another record's work covers it.
 func (m *maker) sort(ours event.PathSet) {
-	c := newCover(ours)
-	for _, r := range ours {
+	m.cover = newCover(ours)
+	for i := range ours {
+		r := &ours[i]
 		switch {
 		case r.Op == event.Gone:
-			m.sortGone(r, c)
-		case c.covers(r):
+			m.sortGone(r)
+		case m.cover.covers(r):
 		case r.Op == event.Level || r.Op == event.Tree || r.Op == event.Renamed:
 			m.spans = append(m.spans, span{r.Path, r.Op != event.Level, m.lastness(r.Path)})
 		case m.isLast(r.Path, r.IsDir()):
@@ -81,10 +83,10 @@ func (m *maker) sort(ours event.PathSet) {
 }
 
 // sortGone takes the topmost names of what is gone and is not deleted by reading a directory anyway.
-func (m *maker) sortGone(r event.Record, c cover) {
+func (m *maker) sortGone(r *event.Record) {
 	switch dir := parent(r.Path); {
-	case nearest(c.closed, r.Path) != "" || c.covers(r):
-	case m.certain(r) || dir == "":
+	case m.cover.belowClosed(r) || m.cover.covers(r):
+	case m.certain(*r) || dir == "":
 		m.gone = append(m.gone, r)
 	default:
 		m.plan.reason("%q is gone, but what it was decides whether it was this mirror's: its directory is compared", r.Path)
@@ -93,29 +95,36 @@ func (m *maker) sortGone(r event.Record, c cover) {
 }
 
 // linkedTo are the content records that are names of an inode which some index has too: all names must be in one list.
-func (m *maker) linkedTo(index []event.Record) []event.Record {
+func (m *maker) linkedTo(index []*event.Record) (linked []*event.Record) {
 	groups := map[uint64]bool{}
 	for _, r := range index {
 		groups[r.Link] = r.Link != 0
 	}
-	return slices.DeleteFunc(slices.Clone(m.content), func(r event.Record) bool { return !groups[r.Link] })
+	for _, r := range m.content {
+		if groups[r.Link] {
+			linked = append(linked, r)
+		}
+	}
+	return linked
 }
 
 // A cover knows which paths are taken care of by reading directories.
 type cover struct {
-	trees, levels, closed map[string]bool
-	apart                 map[uint64]bool // link groups that no single directory covers
+	trees, levels map[string]bool
+	closed        map[string]bool // what is no directory or is gone, if anything is gone
+	apart         map[uint64]bool // link groups that no single directory covers
 }
 
 func newCover(s event.PathSet) cover {
 	c := cover{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[uint64]bool{}}
+	gone := slices.ContainsFunc(s, func(r event.Record) bool { return r.Op == event.Gone })
 	for _, r := range s {
 		switch {
 		case r.Op == event.Tree || r.Op == event.Renamed:
 			c.trees[r.Path] = true
 		case r.Op == event.Level:
 			c.levels[r.Path] = true
-		case r.Op == event.Gone || !r.IsDir():
+		case gone && (r.Op == event.Gone || !r.IsDir()):
 			c.closed[r.Path] = true
 		}
 	}
@@ -144,12 +153,15 @@ func (c cover) reader(path string) string {
 	return ""
 }
 
-func (c cover) covers(r event.Record) bool {
+func (c cover) covers(r *event.Record) bool {
 	if r.Spans() && r.Op != event.Gone {
 		return nearest(c.trees, r.Path) != ""
 	}
 	return c.reader(r.Path) != "" && !c.apart[r.Link]
 }
+
+// belowClosed tells of what is gone that something above it is, or is no directory.
+func (c cover) belowClosed(gone *event.Record) bool { return nearest(c.closed, gone.Path) != "" }
 
 // inOrder puts renames so that a name is free before another directory gets it, where there is such an order.
 func inOrder(renames []Rename) []Rename {
@@ -185,16 +197,12 @@ func inOrder(renames []Rename) []Rename {
 
 // expect notes what is to be found true afterwards.
 func (m *maker) expect(ours event.PathSet) {
-	closed := newCover(ours).closed
-	for _, r := range ours {
-		switch {
-		case m.unstated[r.Path]:
-		case r.Op == event.Gone && (nearest(closed, r.Path) != "" || !m.certain(r)):
-		case r.Op != event.Gone && r.Mode == 0:
-		default:
-			m.plan.Expect = append(m.plan.Expect, r)
+	m.plan.Expect = rewritten(ours, func(r event.Record) (event.Record, bool) {
+		if r.Op == event.Gone {
+			return r, !m.cover.belowClosed(&r) && m.certain(r)
 		}
-	}
+		return r, r.Mode != 0 && !m.unstated[r.Path]
+	})
 }
 
 // expectFirst notes what of that must be true before an index is put in place: all but indexes and deletions.

@@ -94,7 +94,7 @@ func Together(paths []string) []Run {
 
 // deleteRuns removes first what names other files.
 func (m *maker) deleteRuns() []Run {
-	var first, others []event.Record
+	var first, others []*event.Record
 	for _, r := range m.gone {
 		if m.isLast(r.Path, false) || m.isLast(r.Path, true) {
 			first = append(first, r)
@@ -134,7 +134,7 @@ func spanRuns(spans []span, filters []string, way Way, del bool) []Run {
 }
 
 // nameRuns makes runs of names. The names of one inode are in one run, whatever their number.
-func nameRuns(mode Mode, records []event.Record) []Run {
+func nameRuns(mode Mode, records []*event.Record) []Run {
 	var single []string
 	groups := map[uint64][]string{}
 	var order []uint64

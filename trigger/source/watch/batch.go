@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/mirrorbus/mirrorbus/event"
-	"github.com/mirrorbus/mirrorbus/internal/indexes"
 	"github.com/mirrorbus/mirrorbus/trigger"
 )
 
@@ -130,7 +129,7 @@ func (b *batch) name(n Name) Name {
 
 // collect takes the next batch: what is not held back, or everything. read has all read that is queued. hot are names that have just become hot.
 func (w *Watcher) collect(ctx context.Context, at *place, everything bool, read func(context.Context) error) (b *batch, hot []string, err error) {
-	b = &batch{root: at.root, isIndex: indexes.Remember(w.o.Index), out: map[string]entry{}, seen: map[string]seen{}, as: map[string]*trigger.Version{}}
+	b = &batch{root: at.root, isIndex: w.o.Index, out: map[string]entry{}, seen: map[string]seen{}, as: map[string]*trigger.Version{}}
 	now := w.now()
 	w.in.mu.Lock()
 	out, hot := w.in.set.take(now, everything)

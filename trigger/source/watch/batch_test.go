@@ -306,27 +306,3 @@ func TestIndexWaitsForTheScanAfterAGap(t *testing.T) {
 		r.check()
 	})
 }
-
-// Whether a name is an index is found out once for a batch, since it costs more than to look at it.
-func TestRulesAreAskedOnceForABatch(t *testing.T) {
-	s := newStill(t)
-	asked := map[string]int{}
-	s.w.o.Index = func(path string) bool {
-		asked[path]++
-		return isIndex(path)
-	}
-	s.says(index, 1)
-	for n := range 10 {
-		s.says(fmt.Sprint("new/", n), 1)
-	}
-	s.steps = append(s.steps, func() { s.says("new/0", 2); s.says(index, 2) })
-	s.collect()
-	if len(asked) != 11 {
-		t.Errorf("asked for %v", asked)
-	}
-	for path, n := range asked {
-		if n != 1 {
-			t.Errorf("asked %d times for %s", n, path)
-		}
-	}
-}
