@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -164,6 +165,7 @@ func (r *Relay) drain(ctx context.Context) error {
 		return nil
 	}
 	var first error
+	alone := !r.since.IsZero() // what is sent together may be refused together although some who get copies have it by then: not at each attempt
 	for {
 		// What could not be forgotten the last time would be read, and sent, again.
 		if err := r.forget(ctx); err != nil {
@@ -177,10 +179,14 @@ func (r *Relay) drain(ctx context.Context) error {
 		if len(batch) == 0 {
 			return first
 		}
-		batch = r.sendTogether(ctx, batch)
-		if err := r.sendAll(ctx, batch); err != nil && first == nil {
-			first = err
+		if alone {
+			batch = batch[:1]
+		} else {
+			batch = r.sendTogether(ctx, batch)
 		}
+		err = r.sendAll(ctx, batch)
+		alone = alone && err != nil
+		first = cmp.Or(first, err)
 		if r.down || ctx.Err() != nil {
 			return errors.Join(first, r.forget(ctx))
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mirrorbus/mirrorbus/transports"
 	"github.com/mirrorbus/mirrorbus/transports/outbox"
@@ -15,8 +17,7 @@ import (
 // broker closes.
 type batching struct {
 	next
-	refuses string // the body of a message
-	batches []int  // how many messages each had
+	batches []int // how many messages each had
 }
 
 var errRefused = errors.New("refused")
@@ -28,12 +29,10 @@ func (b *batching) PublishAll(ctx context.Context, ms []transports.Message) []er
 	errs := make([]error, len(ms))
 	var err error
 	for i, m := range ms {
-		if string(m.Body) == b.refuses {
-			err = errRefused
+		if err == nil {
+			err = b.Publish(ctx, m)
 		}
-		if errs[i] = err; err == nil {
-			errs[i] = b.Publish(ctx, m)
-		}
+		errs[i] = err
 	}
 	return errs
 }
@@ -53,9 +52,9 @@ func TestTogether(t *testing.T) {
 				large := entry(debian, "larger than it takes")
 				large.Short = []byte("short")
 				put(t, db, []string{"irc"}, entry(fedora, "1"), entry(fedora, "2"), entry(debian, "a"), entry(debian, "b"), entry(fedora, "3"), large)
-				b := &batching{refuses: c.refuses}
+				b := &batching{}
 				b.fail = func(m transports.Message) error {
-					if string(m.Body) == b.refuses {
+					if string(m.Body) == c.refuses {
 						return errRefused
 					}
 					return nil
@@ -74,4 +73,29 @@ func TestTogether(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAfterARefusalOneGoesFirst: a broker of which part does not work refuses what goes together, and gives it to some all the same, at each attempt.
+func TestAfterARefusalOneGoesFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, db *sql.DB) {
+		put(t, db, []string{"irc"}, entry(fedora, "1"), entry(fedora, "2"), entry(fedora, "3"), entry(fedora, "4"))
+		b, began := &batching{}, time.Now()
+		b.fail = func(transports.Message) error {
+			if time.Since(began) < 10*time.Second {
+				return errRefused
+			}
+			return nil
+		}
+		r := outbox.NewRelay(outbox.Options{DB: db, Name: "irc", Transport: b, Caps: limits, Min: time.Second, Max: time.Second})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(12 * time.Second)
+		cancel()
+		<-done
+		want(t, "sent", b.received(), "announce/fedora 1", "announce/fedora 2", "announce/fedora 3", "announce/fedora 4")
+		if n := len(b.attempts()); n < 10 || !slices.Equal(b.batches, []int{4, 3}) {
+			t.Errorf("%d attempts, batches of %v; want all four together once, then one, and the others together when that was taken", n, b.batches)
+		}
+	})
 }
