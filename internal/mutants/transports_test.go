@@ -5,6 +5,7 @@ var ofTransports = []mutant{
 		"transports/outbox", "TestRetriesUntilItGoes"},
 	{"a message that fails does not hold up those behind it", "transports/outbox/relay.go", `if r.stuck[m.Topic] {`, `if r.stuck[m.Topic] && m.row == 0 {`,
 		"transports/outbox", "TestAMessageThatFailsHoldsUpThoseBehindIt"},
+	{"after a refusal all that waits is sent again", "transports/outbox/relay.go", `alone := !r.since.IsZero()`, `alone := false`, "transports/outbox", "TestAfterARefusalOneGoesFirst"},
 	{"a message that was replaced is sent all the same", "transports/outbox/outbox.go", `if m.Replaces != "" {`, `if m.Replaces == "none" {`, "transports/outbox", "TestNewerReplacesUnsent"},
 	{"all mirrors come back at the same moment", "transports/pause.go", `time.Duration(spread * float64(min(limit, max(p.Min, p.Max))))`, `min(limit, max(p.Min, p.Max))`, "transports", "TestKeepWaitsLongerEachTimeUpToTheLimit"},
 	{"a peer that is refused for good is tried at once", "transports/pause.go", "if permanent {", "if permanent && steady == 0 {", "transports", "TestKeepWaitsLongestAfterAPermanentError"},
