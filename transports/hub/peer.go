@@ -66,14 +66,11 @@ func (p *peer) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-ch
 }
 
 // hangUp tells the sessions why, as far as the peer still takes anything, and closes the connection. The channels have windows and may be full
-// to the brim; requests have none. The peer closes first: to close while something of it is unread would take back what was said.
+// to the brim; requests have none.
 func (p *peer) hangUp(reason error) {
-	if err := p.tcp.SetDeadline(time.Now().Add(farewell)); err == nil {
+	if err := p.tcp.SetWriteDeadline(time.Now().Add(farewell)); err == nil {
 		for _, ch := range p.opened() {
 			ch.SendRequest("exit-signal", false, ssh.Marshal(exitSignal{Signal: "TERM", Text: reason.Error()})) //nolint:errcheck // it may be gone
-		}
-		if half, ok := p.tcp.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-			p.conn.Wait() //nolint:errcheck // it ends by the peer or by the deadline
 		}
 	}
 	p.tcp.Close() //nolint:errcheck // everything that still reads or writes says so
