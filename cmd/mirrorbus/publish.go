@@ -62,7 +62,8 @@ formats but the first are announced --as-found: as they are now, what is gone as
 what they changed. Ready-made hooks are in deploy/hooks.
 
 A flip with --not-before is called off, until its time, by another announcement of its paths: publish --flip PATH says that they stay as they are. With --mode
-the master's tree stays closed until then too, and is opened there at that time by whoever runs it, with another publish --flip; else what is announced meanwhile below a directory that is open on the master opens it on mirrors.`,
+the master's tree stays closed until then too, and is opened there at that time by whoever runs it, with another publish --flip; else what is announced
+meanwhile below a directory that is open on the master opens it on mirrors.`,
 		Example: `  mirrorbus publish fedora releases/43/README releases/43/Everything/x86_64/os/repodata
   mirrorbus publish fedora --wait=all --timeout 5m -- updates/43 -updates/42
   find . -newer .stamp -type f -print0 | mirrorbus publish fedora --from - -0

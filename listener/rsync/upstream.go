@@ -100,9 +100,9 @@ func (u Upstream) parseDaemon(rest string) (source, error) {
 	module, folder, _ := strings.Cut(strings.TrimSuffix(tail, "/"), "/")
 	switch {
 	case p.Hostname() == "" || strings.HasPrefix(host, "-"):
-		return source{}, fmt.Errorf("upstream %q: no host", u.URL)
+		return source{}, fmt.Errorf("upstream %q: no host; write rsync://host/module/", u.URL)
 	case strings.ContainsAny(host, "!$&'()*+,;=<>|`\""): // a URL may have them there
-		return source{}, fmt.Errorf("upstream %q: the host has characters that no host's name has", u.URL)
+		return source{}, fmt.Errorf("upstream %q: the host has characters that no host's name has; write rsync://host/module/", u.URL)
 	case p.RawQuery != "" || p.Fragment != "":
 		return source{}, fmt.Errorf("upstream %q: must not contain ? or #", u.URL)
 	case !moduleName.MatchString(module):

@@ -79,10 +79,13 @@ func TestTogether(t *testing.T) {
 func TestAfterARefusalOneGoesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, db *sql.DB) {
 		put(t, db, []string{"irc"}, entry(fedora, "1"), entry(fedora, "2"), entry(fedora, "3"), entry(fedora, "4"))
-		b, began := &batching{}, time.Now()
-		b.fail = func(transports.Message) error {
-			if time.Since(began) < 10*time.Second {
+		b, began, all := &batching{}, time.Now(), make(chan struct{})
+		b.fail = func(m transports.Message) error {
+			switch {
+			case time.Since(began) < 10*time.Second:
 				return errRefused
+			case string(m.Body) == "4":
+				close(all)
 			}
 			return nil
 		}
@@ -90,7 +93,8 @@ func TestAfterARefusalOneGoesFirst(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
-		time.Sleep(12 * time.Second)
+		<-all
+		synctest.Wait()
 		cancel()
 		<-done
 		want(t, "sent", b.received(), "announce/fedora 1", "announce/fedora 2", "announce/fedora 3", "announce/fedora 4")
