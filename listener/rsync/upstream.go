@@ -101,8 +101,8 @@ func (u Upstream) parseDaemon(rest string) (source, error) {
 	switch {
 	case p.Hostname() == "" || strings.HasPrefix(host, "-"):
 		return source{}, fmt.Errorf("upstream %q: no host; write rsync://host/module/", u.URL)
-	case strings.ContainsAny(host, "!$&'()*+,;=<>|`\""): // a URL may have them there
-		return source{}, fmt.Errorf("upstream %q: the host has characters that no host's name has; write rsync://host/module/", u.URL)
+	case strings.ContainsAny(host, "!$&'()*;<>|`\""): // a URL may have them there
+		return source{}, fmt.Errorf("upstream %q: the host, or the user before it, has characters that a shell reads; write rsync://user@host/module/", u.URL)
 	case p.RawQuery != "" || p.Fragment != "":
 		return source{}, fmt.Errorf("upstream %q: must not contain ? or #", u.URL)
 	case !moduleName.MatchString(module):

@@ -31,6 +31,8 @@ func TestUpstreamsThatAreRefused(t *testing.T) {
 		{Upstream{URL: "rsync://host"}, "no module"},
 		{Upstream{URL: "rsync:///module/"}, "no host"},
 		{Upstream{URL: "rsync://-h/module/"}, "no host"},
+		{Upstream{URL: `rsync://"/module/`}, "that a shell reads; write rsync://"},
+		{Upstream{URL: "rsync://me$x@host/module/"}, "that a shell reads; write rsync://"},
 		{Upstream{URL: "rsync://host/mod*/"}, "no module"},
 		{Upstream{URL: "rsync://host/mod/../x"}, "clean"},
 		{Upstream{URL: "rsync://host/mod/a/*"}, "wildcards"},
@@ -50,6 +52,19 @@ func TestUpstreamsThatAreRefused(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the password is in the error: %v", err)
+		}
+	}
+}
+
+func TestUpstreamsThatAreTaken(t *testing.T) {
+	for address, want := range map[string]string{
+		"rsync://host/mod":                    "rsync://host/mod/",
+		"rsync://mirror+eu,a=b@host:8730/mod": "rsync://mirror+eu,a=b@host:8730/mod/",
+		"rsync://[::1]:873/mod/":              "rsync://[::1]:873/mod/",
+		"me@host:/srv":                        "me@host:/srv/",
+	} {
+		if s, err := (Upstream{URL: address}).parse(); err != nil || s.url != want {
+			t.Errorf("%q becomes %q, %v; want %q", address, s.url, err, want)
 		}
 	}
 }
